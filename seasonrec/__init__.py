@@ -1,0 +1,1 @@
+"""Seasonal product recommendation with language models."""

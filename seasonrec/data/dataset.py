@@ -1,0 +1,145 @@
+"""A data set ready for experiments: canonical tables, row numbers, the split and the shop's calendar."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from seasonrec.data.timeline import Timeline
+from seasonrec.errors import DataError
+from seasonrec.schema import ITEM, RATING, TEXT, TIME, USER, WEEK
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which weeks select and which weeks test; everything before the first of them trains.
+
+    Args:
+        validation: first and last week, both included.
+        test: first and last week, both included, after the validation weeks.
+    """
+
+    validation: tuple[int, int]
+    test: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not self.validation[0] <= self.validation[1] < self.test[0] <= self.test[1]:
+            raise DataError(
+                f"split: validation {self.validation} must end before test {self.test} begins; give first and last week of each"
+            )
+
+    @property
+    def weeks(self) -> dict[str, range]:
+        """The weeks of each part."""
+        return {
+            "validation": range(self.validation[0], self.validation[1] + 1),
+            "test": range(self.test[0], self.test[1] + 1),
+        }
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Where the shop is: its holidays, its clock and its seasons.
+
+    Args:
+        country: ISO 3166 code that the `holidays` package knows, e.g. "US".
+        timezone: IANA name; the shop's calendar day is the local one. Week boundaries never use it.
+        hemisphere: "north" or "south".
+    """
+
+    country: str = "US"
+    timezone: str = "UTC"
+    hemisphere: str = "north"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Canonical tables with their row numbers.
+
+    `items` has one row per catalogue item, sorted by item_id as a string, so that an item's row number breaks ties
+    exactly as the benchmark wants. `users` likewise has one row per user, sorted by user_id.
+
+    Args:
+        text_rule: (events, items, cutoff) -> one text per row of `items`, from what was known before `cutoff`.
+        week_zero: start of week 0, int64 seconds UTC.
+        season_level: column of `items` whose values get the in-season label; "item_id" labels each item.
+        season_min_triples: distinct (user, item, week of year) below which the label is undefined.
+        digest: of source bytes and options; names caches.
+        rejected: the rows that cleaning dropped, with column `reason`.
+        cleaning: rows dropped by each step, in order.
+    """
+
+    name: str
+    events: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    split: Split
+    week_zero: int
+    text_rule: Callable[[pl.DataFrame, pl.DataFrame, int], Sequence[str]]
+    shop: Shop = Shop()
+    season_level: str = ITEM
+    season_min_triples: int = 30
+    digest: str = ""
+    rejected: pl.DataFrame | None = None
+    cleaning: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def n_users(self) -> int:
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """The events as arrays of user and item rows."""
+        e = self.events
+        rating = e[RATING].to_numpy() if e[RATING].null_count() == 0 else None
+        return Timeline(
+            rows_of(e[USER], self.users[USER]),
+            rows_of(e[ITEM], self.items[ITEM]),
+            e[TIME].to_numpy(),
+            n_users=self.n_users,
+            n_items=self.n_items,
+            week_zero=self.week_zero,
+            rating=rating,
+        )
+
+    def start_of(self, week: int) -> int:
+        """The first second of a week."""
+        return self.week_zero + week * WEEK
+
+    def item_texts(self, cutoff: int) -> list[str]:
+        """The text of each catalogue item as known before `cutoff`, [n_items]; "" where there is none."""
+        return list(self.text_rule(self.events, self.items, cutoff))
+
+    @cached_property
+    def user_texts(self) -> list[str]:
+        """The attribute text of each user, [n_users]; "" where there is none."""
+        return self.users[TEXT].fill_null("").to_list() if TEXT in self.users.columns else [""] * self.n_users
+
+    @cached_property
+    def season_group(self) -> NDArray[np.int64]:
+        """The group whose season each item shares, [n_items]: itself, or e.g. its product type."""
+        return self.items[self.season_level].fill_null("").rank("dense").to_numpy().astype(np.int64) - 1
+
+
+def rows_of(ids: pl.Series, table: pl.Series) -> NDArray[np.int64]:
+    """The row in `table` (distinct, sorted) of each id.
+
+    Raises:
+        DataError: an id that the table lacks.
+    """
+    rows = ids.to_frame("id").join(pl.DataFrame({"id": table, "row": np.arange(len(table))}), on="id", how="left", maintain_order="left")[
+        "row"
+    ]
+    if rows.null_count():
+        unknown = ids.filter(rows.is_null()).unique(maintain_order=True).head(3).to_list()
+        raise DataError(
+            f"{rows.null_count()} ids are not among the {len(table)} of the table, e.g. {unknown}; check their type and spelling"
+        )
+    return rows.to_numpy().astype(np.int64)

@@ -1,0 +1,362 @@
+"""The timeline: the one place that answers "what was known at time t?".
+
+Training examples, evaluation, baselines and serving all ask `timeline.as_of(t)`, whose answer is made of
+events strictly before t. Nothing else gives access to events, so nothing can learn from the future.
+
+Memory: about 70 bytes an event, plus 8 bytes a user. Building sorts once, O(n log n).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from seasonrec.errors import DataError
+from seasonrec.schema import WEEK
+
+Int = NDArray[np.int64]
+Rows = NDArray[np.int32]
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Purchases:
+    """The first event of each distinct (user, item, week), in one given order.
+
+    A basket line bought twice in a week counts once: quantities and split lines say little about taste.
+    Because it is the *first* event that stands for the week, the triple is known from that moment on.
+    """
+
+    user: Rows
+    item: Rows
+    time: Int
+    week: Rows
+    gap: Rows  # weeks since the same user's previous purchase of the same item; 0 where there was none
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What each of a batch of users had bought, as flat arrays: one row per distinct (query, item).
+
+    `pair_*` arrays have one row per (query, item), queries ascending, items ascending within a query.
+    `event_*` arrays have one row per purchase, grouped by pair and by time within it.
+    """
+
+    n_queries: int
+    pair_query: Int  # position of the user in the batch
+    pair_item: Int
+    pair_count: Int  # weeks in which the item was bought
+    pair_first: Float  # age in weeks of the first purchase
+    pair_last: Float  # age in weeks of the last purchase
+    event_pair: Int  # row of the pair that the purchase belongs to
+    event_age: Float  # weeks; 0 for the last full week before t
+    event_week: Int
+
+    def pair_sum(self, weight: Float) -> Float:
+        """The sum of an event weight over each pair, [n_pairs]."""
+        return np.bincount(self.event_pair, weights=weight, minlength=len(self.pair_item)).astype(np.float32)
+
+    def to_csr(self, value: Float, n_items: int) -> sp.csr_matrix:
+        """The pairs as a sparse matrix [n_queries, n_items] that holds `value`."""
+        indptr = np.searchsorted(self.pair_query, np.arange(self.n_queries + 1))
+        return sp.csr_matrix((value, self.pair_item, indptr), shape=(self.n_queries, n_items))
+
+
+class Timeline:
+    """Append-only, time-sorted purchase events over a fixed set of user and item rows.
+
+    Args:
+        user: row of the user of each event, in [0, n_users).
+        item: row of the item of each event, in [0, n_items).
+        time: int64 seconds UTC. Events of the same second keep their given order (stable sort).
+        n_users, n_items: sizes of the row spaces; rows without events are allowed (items not sold yet).
+        week_zero: start of week 0 in seconds UTC; weeks are floor((t - week_zero) / 7 days).
+        rating: optional rating of each event.
+
+    Raises:
+        DataError: arrays of different length, rows out of range, or times that are not integers.
+    """
+
+    def __init__(
+        self,
+        user: NDArray,
+        item: NDArray,
+        time: NDArray,
+        *,
+        n_users: int,
+        n_items: int,
+        week_zero: int,
+        rating: NDArray | None = None,
+    ):
+        user, item, time = np.asarray(user), np.asarray(item), np.asarray(time)
+        if not len(user) == len(item) == len(time):
+            raise DataError(f"timeline: {len(user)} users, {len(item)} items and {len(time)} times; give one of each an event")
+        if not np.issubdtype(time.dtype, np.integer):
+            raise DataError(f"timeline: times are {time.dtype}, wanted int64 seconds UTC; floats reorder events")
+        for name, rows, n in (("user", user, n_users), ("item", item, n_items)):
+            if len(rows) and not (rows.min() >= 0 and rows.max() < n):
+                raise DataError(f"timeline: {name} rows span {rows.min()}..{rows.max()}, wanted 0..{n - 1}")
+        order = np.argsort(time, kind="stable")
+        self.user: Rows = user[order].astype(np.int32)
+        self.item: Rows = item[order].astype(np.int32)
+        self.time: Int = time[order].astype(np.int64)
+        self.rating = None if rating is None else np.asarray(rating, np.float32)[order]
+        self.n_users, self.n_items, self.week_zero = n_users, n_items, week_zero
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def append(self, user: NDArray, item: NDArray, time: NDArray, rating: NDArray | None = None) -> "Timeline":
+        """This timeline followed by new events.
+
+        Raises:
+            DataError: an event lies before the last one known: the past does not change.
+        """
+        if len(time) and len(self) and np.min(time) < self.time[-1]:
+            raise DataError(
+                f"timeline: an appended event has time {np.min(time)}, before the last known {self.time[-1]};"
+                " the past cannot change: build a new timeline from all events"
+            )
+        if (rating is None) != (self.rating is None):
+            raise DataError("timeline: give ratings for all events or for none")
+        return Timeline(
+            np.concatenate([self.user, user]),
+            np.concatenate([self.item, item]),
+            np.concatenate([self.time, time]),
+            n_users=self.n_users,
+            n_items=self.n_items,
+            week_zero=self.week_zero,
+            rating=None if rating is None or self.rating is None else np.concatenate([self.rating, rating]),
+        )
+
+    def week_of(self, time: NDArray | int) -> NDArray:
+        """The week of each time, counted from week 0."""
+        return (np.asarray(time) - self.week_zero) // WEEK
+
+    def start_of(self, week: NDArray | int) -> Int:
+        """The first second of each week."""
+        return self.week_zero + np.asarray(week, np.int64) * WEEK
+
+    @cached_property
+    def by_pair(self) -> Purchases:
+        """Purchases sorted by (user, item, time): a user's history is one slice of it."""
+        # One stable sort of one combined key; the events are already in order of time.
+        pair = self.user.astype(np.int64) * self.n_items + self.item
+        order = np.argsort(pair, kind="stable")
+        pair, week = pair[order], self.week_of(self.time[order]).astype(np.int32)
+        same_pair = np.zeros(len(pair), bool)
+        same_pair[1:] = pair[1:] == pair[:-1]
+        first = ~same_pair
+        first[1:] |= week[1:] != week[:-1]
+        order, week, same_pair = order[first], week[first], same_pair[first]
+        gap = np.zeros(len(week), np.int32)
+        gap[1:] = np.where(same_pair[1:], np.diff(week), 0)
+        return Purchases(self.user[order], self.item[order], self.time[order], week, gap)
+
+    @cached_property
+    def by_time(self) -> Purchases:
+        """The same purchases sorted by time: a window of all users is one slice of it."""
+        p = self.by_pair
+        order = np.argsort(p.time, kind="stable")
+        return Purchases(p.user[order], p.item[order], p.time[order], p.week[order], p.gap[order])
+
+    @cached_property
+    def user_starts(self) -> Int:
+        """Where each user's slice of `by_pair` begins, [n_users + 1]."""
+        return np.searchsorted(self.by_pair.user, np.arange(self.n_users + 1)).astype(np.int64)
+
+    @cached_property
+    def first_seen(self) -> tuple[Int, Int]:
+        """The time of the first event of each user and of each item; the largest int64 where there is none."""
+        never = np.iinfo(np.int64).max
+        users, items = np.full(self.n_users, never), np.full(self.n_items, never)
+        # Assigned from the last event to the first, the first one stays.
+        users[self.user[::-1]] = self.time[::-1]
+        items[self.item[::-1]] = self.time[::-1]
+        return users, items
+
+    def as_of(self, time: int) -> "AsOf":
+        """All that was known strictly before `time` (int64 seconds UTC); the last few are kept."""
+        return self._as_of(int(time))
+
+    @cached_property
+    def _as_of(self):
+        return lru_cache(maxsize=4)(lambda time: AsOf(self, time))
+
+    def at_week(self, week: int) -> "AsOf":
+        """All that was known when `week` began."""
+        return self.as_of(int(self.start_of(week)))
+
+    def queries(self, weeks: range | NDArray) -> "Queries":
+        """Every (user, week) with a purchase in one of the consecutive `weeks` and an event before that week began."""
+        weeks = np.asarray(weeks)
+        if not len(weeks):
+            raise DataError("queries: no weeks given; an evaluation needs at least one week")
+        lo, hi = np.searchsorted(self.by_time.time, [self.start_of(weeks.min()), self.start_of(weeks.max() + 1)])
+        user, item, week = (x[lo:hi] for x in (self.by_time.user, self.by_time.item, self.by_time.week))
+        keep = np.isin(week, weeks) & (self.first_seen[0][user] < self.start_of(week))
+        user, item, week = user[keep], item[keep], week[keep]
+        order = np.lexsort((item, user, week))
+        user, item, week = user[order], item[order], week[order]
+        new = np.ones(len(user), bool)
+        new[1:] = (user[1:] != user[:-1]) | (week[1:] != week[:-1])
+        starts = np.append(np.flatnonzero(new), len(user))
+        return Queries(user[new], week[new], starts, item, self.start_of(week[new]))
+
+
+@dataclass(frozen=True)
+class Queries:
+    """(user, week) queries sorted by week and user, with the distinct items bought: the truth, as CSR."""
+
+    user: Rows
+    week: Rows
+    truth_starts: Int  # [n + 1]
+    truth_item: Rows
+    time: Int  # the week's first second
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: NDArray) -> "Queries":
+        """The queries at `rows`, in that order."""
+        sizes = np.diff(self.truth_starts)[rows]
+        starts = np.append(0, np.cumsum(sizes))
+        source = np.repeat(self.truth_starts[:-1][rows] - starts[:-1], sizes) + np.arange(starts[-1])
+        return Queries(self.user[rows], self.week[rows], starts, self.truth_item[source], self.time[rows])
+
+    @property
+    def truth_query(self) -> Int:
+        """The query of each truth item, [n_truth]."""
+        return np.repeat(np.arange(len(self)), np.diff(self.truth_starts))
+
+
+class AsOf:
+    """All that was known strictly before one moment. Made by `Timeline.as_of`."""
+
+    def __init__(self, timeline: Timeline, time: int):
+        self._timeline, self.time = timeline, time
+        self.n_users, self.n_items = timeline.n_users, timeline.n_items
+        self.week_zero = timeline.week_zero
+        self._n_events = int(np.searchsorted(timeline.time, time))
+        self._n_purchases = int(np.searchsorted(timeline.by_time.time, time))
+
+    @property
+    def week(self) -> int:
+        """The week that `time` lies in."""
+        return int(self._timeline.week_of(self.time))
+
+    @property
+    def start(self) -> int:
+        """The time of the first event known, or `time` where nothing is."""
+        return int(self._timeline.time[0]) if self._n_events else self.time
+
+    def events(self) -> tuple[Rows, Rows, Int, Float | None]:
+        """User, item, time and rating (None where there are none) of every event, in order of time."""
+        t, n = self._timeline, self._n_events
+        return t.user[:n], t.item[:n], t.time[:n], None if t.rating is None else t.rating[:n]
+
+    def purchases(self) -> Purchases:
+        """Every distinct (user, item, week), in order of time."""
+        p, n = self._timeline.by_time, self._n_purchases
+        return Purchases(p.user[:n], p.item[:n], p.time[:n], p.week[:n], p.gap[:n])
+
+    def queries(self, weeks: range | NDArray) -> Queries:
+        """Queries and truth of past weeks, to learn from.
+
+        Raises:
+            DataError: a week that is not over at this time.
+        """
+        if len(weeks) and self._timeline.start_of(np.max(np.asarray(weeks)) + 1) > self.time:
+            raise DataError(f"queries: week {np.max(np.asarray(weeks))} is not over as of week {self.week}; learn from earlier weeks")
+        return self._timeline.queries(weeks)
+
+    def earlier(self, time: int) -> "AsOf":
+        """All that was known at an earlier moment.
+
+        Raises:
+            DataError: `time` lies in this view's future.
+        """
+        if time > self.time:
+            raise DataError(f"as of {self.time}: asked for {time}, which lies in its future")
+        return self._timeline.as_of(time)
+
+    @cached_property
+    def known_users(self) -> NDArray[np.bool_]:
+        """Which users have a history, [n_users]."""
+        return self._timeline.first_seen[0] < self.time
+
+    @cached_property
+    def sold(self) -> NDArray[np.bool_]:
+        """Which items anyone has bought, [n_items]."""
+        return self._timeline.first_seen[1] < self.time
+
+    @cached_property
+    def item_age(self) -> Float:
+        """Weeks since each item was first sold, [n_items]; 0 where it never was."""
+        return np.where(self.sold, (self.time - self._timeline.first_seen[1]) / WEEK, 0).astype(np.float32)
+
+    def _window(self, start_weeks: float, end_weeks: float) -> slice:
+        bounds = self.time - (np.array([start_weeks, end_weeks]) * WEEK).astype(np.int64)
+        lo, hi = np.searchsorted(self._timeline.by_time.time[: self._n_purchases], bounds)
+        return slice(int(lo), int(max(lo, hi)))
+
+    def demand(self, start_weeks: float, end_weeks: float = 0) -> Float:
+        """How many purchases each item had from `start_weeks` to `end_weeks` ago, [n_items]."""
+        item = self._timeline.by_time.item[self._window(start_weeks, end_weeks)]
+        return np.bincount(item, minlength=self.n_items).astype(np.float32)
+
+    @cached_property
+    def repeats(self) -> tuple[Float, Float]:
+        """How many purchases of each item in the last 52 weeks were repeats, and their mean gap in weeks; each [n_items]."""
+        window = self._window(52, 0)
+        gap, item = self._timeline.by_time.gap[window], self._timeline.by_time.item[window]
+        n = np.bincount(item[gap > 0], minlength=self.n_items)
+        total = np.bincount(item, weights=gap, minlength=self.n_items)
+        return n.astype(np.float32), (total / np.maximum(n, 1)).astype(np.float32)
+
+    def histories(self, users: NDArray) -> Histories:
+        """What each of `users` had bought; users without history have no pairs."""
+        users = np.asarray(users, np.int64)
+        p, starts = self._timeline.by_pair, self._timeline.user_starts
+        lengths = starts[users + 1] - starts[users]
+        offsets = np.append(0, np.cumsum(lengths))
+        rows = np.repeat(starts[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        query = np.repeat(np.arange(len(users)), lengths)
+        past = p.time[rows] < self.time
+        rows, query = rows[past], query[past]
+        item, week = p.item[rows].astype(np.int64), p.week[rows].astype(np.int64)
+        # Age counts from the start of the purchase's week, so that it is a whole number on the weekly grid.
+        age = np.maximum((self.time - self._timeline.start_of(week)) / WEEK - 1, 0).astype(np.float32)
+        new = np.ones(len(rows), bool)
+        new[1:] = (item[1:] != item[:-1]) | (query[1:] != query[:-1])
+        first = np.flatnonzero(new)
+        last = np.append(first[1:], len(rows)) - 1
+        return Histories(
+            n_queries=len(users),
+            pair_query=query[first],
+            pair_item=item[first],
+            pair_count=last - first + 1 if len(rows) else np.zeros(0, np.int64),
+            pair_first=age[first],
+            pair_last=age[last] if len(rows) else np.zeros(0, np.float32),
+            event_pair=np.cumsum(new) - 1,
+            event_age=age,
+            event_week=week,
+        )
+
+    def interactions(self, decay: float = 1.0) -> sp.csr_matrix:
+        """Purchases of all users as a sparse matrix [n_users, n_items]; one of `a` weeks ago counts `decay ** a`.
+
+        The last matrices asked for are kept, since every baseline of a week asks for the same ones.
+        """
+        return self._interactions(decay)
+
+    @cached_property
+    def _interactions(self):
+        def build(decay: float) -> sp.csr_matrix:
+            h = self.histories(np.arange(self.n_users))
+            weight = np.power(np.float32(decay), h.event_age) if decay != 1.0 else np.ones(len(h.event_age), np.float32)
+            return h.to_csr(h.pair_sum(weight), self.n_items)
+
+        return lru_cache(maxsize=2)(build)

@@ -1,0 +1,82 @@
+"""The leave-one-out protocol of published sequential recommenders: each user's last item, ranked in the full catalogue."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seasonrec.data.timeline import Timeline
+from seasonrec.errors import DataError
+from seasonrec.evaluation.evaluate import Column, Evaluation
+from seasonrec.metrics import METRICS
+
+# How many of a user's events, counted from the end, are the target and what follows it.
+FROM_END = {"test": 1, "validation": 2}
+LENGTH = max(metric.k for metric in METRICS.values())
+
+
+@dataclass(frozen=True)
+class Targets:
+    """One held-out event per user, and how much of the sequence comes before it.
+
+    Args:
+        user: rows [n], ascending.
+        item: the item to find [n].
+        n_before: events of the user before the target [n], at least 1; at test time the validation item is one of them.
+    """
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    n_before: NDArray[np.int64]
+
+
+def sequences(timeline: Timeline) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every event's item, grouped by user in order of time (ties as given), and where each user's begin, [n_users + 1]."""
+    order = np.argsort(timeline.user, kind="stable")  # the timeline is already in order of time
+    return timeline.item[order].astype(np.int64), np.searchsorted(timeline.user[order], np.arange(timeline.n_users + 1))
+
+
+def targets(timeline: Timeline, which: str) -> Targets:
+    """The last item of each user ("test") or the one before it ("validation"), of users with an item before that.
+
+    Raises:
+        DataError: `which` is neither.
+    """
+    if which not in FROM_END:
+        raise DataError(f"leave_one_out: targets of {which!r}, wanted one of {sorted(FROM_END)}")
+    item, starts = sequences(timeline)
+    n_before = np.diff(starts) - FROM_END[which]
+    user = np.flatnonzero(n_before >= 1)
+    return Targets(user, item[starts[user] + n_before[user]], n_before[user])
+
+
+def rank_targets(scores: NDArray, item: NDArray, seen: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """The place of each target in the full catalogue, 0 the best, [n]; equal scores go by row, as everywhere.
+
+    Args:
+        scores: finite [n, n_items].
+        item: the target of each row [n].
+        seen: items that are not candidates [n, n_items], the target excepted; None ranks all, as most published tables do.
+
+    Raises:
+        DataError: scores that are not finite.
+    """
+    if not np.isfinite(scores).all():
+        row, column = np.argwhere(~np.isfinite(scores))[0]
+        raise DataError(f"leave_one_out: score {scores[row, column]} of item row {column} in batch row {row}; every score must be finite")
+    target = np.take_along_axis(scores, item[:, None], 1)
+    ahead = (scores > target) | ((scores == target) & (np.arange(scores.shape[1]) < item[:, None]))
+    return (ahead if seen is None else ahead & ~seen).sum(1)
+
+
+def leave_one_out(targets: Targets, place: NDArray[np.int64]) -> Evaluation:
+    """The metrics of ranked targets, as slice `leave_one_out`.
+
+    Args:
+        place: of each target, from `rank_targets` [n].
+    """
+    hits = place[:, None] == np.arange(LENGTH)
+    one = np.ones(len(place), np.int64)
+    values = np.stack([of(hits, one, k) for of, k in METRICS.values()], 1)
+    columns = tuple(Column("leave_one_out", metric, k) for metric, (_, k) in METRICS.items())
+    return Evaluation(targets.user, np.zeros_like(targets.user), columns, values, {})  # one query a user: weeks tell nothing apart

@@ -1,0 +1,63 @@
+"""Slices: the parts of the truth that a method is judged on."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seasonrec.data.timeline import Queries, Timeline
+from seasonrec.evaluation.labels import SeasonLabels, fourth_day
+from seasonrec.seasons.phase import week_of_year
+
+
+class Slice(NamedTuple):
+    """A part of the truth and the list that it is looked for in.
+
+    Args:
+        name: as in metric names, e.g. "in_season" or "month=12".
+        list: one of `seasonrec.evaluation.lists.LISTS`.
+        truth: which truth items belong to it, [n_truth].
+    """
+
+    name: str
+    list: str
+    truth: NDArray[np.bool_]
+
+
+def slices(
+    timeline: Timeline,
+    queries: Queries,
+    labels: SeasonLabels,
+    holidays: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> Iterator[Slice]:
+    """Every slice of the benchmark, then the months and holiday windows that hold any query.
+
+    Args:
+        holidays: for each holiday, which queries lie in its window [n].
+    """
+    query, item = queries.truth_query, queries.truth_item
+    group, week = labels.group[item], week_of_year(fourth_day(queries))[query]
+    own = bought_before(timeline, queries)
+    yield Slice("all", "all", np.ones(len(item), bool))
+    yield Slice("repeat", "all", own)
+    yield Slice("in_season", "all", labels.in_season[group, week])
+    yield Slice("off_season", "all", labels.off_season[group, week])
+    yield Slice("new_to_user", "new", ~own)
+    yield Slice("cold_item", "cold", timeline.first_seen[1][item] >= queries.time[query])
+    month = fourth_day(queries).astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12 + 1
+    for number in np.unique(month):
+        yield Slice(f"month={number}", "all", (month == number)[query])
+    for name, inside in (holidays or {}).items():
+        if inside.any():
+            yield Slice(f"holiday={name}", "all", inside[query])
+
+
+def bought_before(timeline: Timeline, queries: Queries) -> NDArray[np.bool_]:
+    """Which truth items their user had bought before the query's week, [n_truth]."""
+    p, query = timeline.by_pair, queries.truth_query
+    first = np.append(True, (p.user[1:] != p.user[:-1]) | (p.item[1:] != p.item[:-1]))[: len(p.user)]
+    pair = p.user[first].astype(np.int64) * timeline.n_items + p.item[first]
+    wanted = queries.user[query].astype(np.int64) * timeline.n_items + queries.truth_item
+    # Truth was bought at some time, so its pair is always found; the first purchase tells whether before.
+    return p.time[first][np.searchsorted(pair, wanted)] < queries.time[query]

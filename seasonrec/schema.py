@@ -1,0 +1,58 @@
+"""The canonical tables that every adapter produces and everything else reads.
+
+events  one row per purchase line: who took what, when
+items   one row per catalogue item: text and attributes
+users   one row per user that has attributes: their text
+
+Times are int64 **seconds** since 1970-01-01 UTC, as they stand in the source.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import polars as pl
+
+from seasonrec.errors import DataError
+
+USER: Final = "user_id"
+ITEM: Final = "item_id"
+TIME: Final = "time"
+QUANTITY: Final = "quantity"
+PRICE: Final = "price"
+RATING: Final = "rating"
+DESCRIPTION: Final = "description"  # the item's text as it stood on this event
+TEXT: Final = "text"
+REASON: Final = "reason"  # why a rejected row was dropped: the cleaning step's name
+
+DAY: Final = 86_400
+WEEK: Final = 7 * DAY
+
+EVENTS: Final[Mapping[str, pl.DataType]] = {
+    USER: pl.String(),
+    ITEM: pl.String(),
+    TIME: pl.Int64(),
+    QUANTITY: pl.Float32(),
+    PRICE: pl.Float32(),
+    RATING: pl.Float32(),
+    DESCRIPTION: pl.String(),
+}
+REQUIRED_EVENTS: Final = (USER, ITEM, TIME)
+
+
+def as_events(frame: pl.DataFrame, where: str) -> pl.DataFrame:
+    """The frame's event columns in canonical order and type; the optional ones it lacks are null.
+
+    Args:
+        frame: has at least user_id, item_id and time (int64 seconds UTC); rows in source order.
+        where: named in errors, e.g. the file the rows came from.
+
+    Raises:
+        DataError: a required column is missing or holds nulls.
+    """
+    missing = [name for name in REQUIRED_EVENTS if name not in frame.columns]
+    if missing:
+        raise DataError(f"{where}: events lack {missing}; found columns {frame.columns}; map them in data.columns")
+    for name in REQUIRED_EVENTS:
+        if nulls := frame[name].null_count():
+            raise DataError(f"{where}: {nulls} events have no {name}; add a cleaning step that drops and counts them")
+    return frame.select((pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(dtype) for name, dtype in EVENTS.items())

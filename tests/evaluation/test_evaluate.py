@@ -1,0 +1,225 @@
+"""Every value of an evaluation against the protocol in plain Python."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from seasonrec import metrics
+from seasonrec.data.dataset import Dataset, Split
+from seasonrec.errors import DataError
+from seasonrec.evaluation.bootstrap import bootstrap_means, interval
+from seasonrec.evaluation.calibration import fit_platt
+from seasonrec.evaluation.evaluate import Column, evaluate
+from seasonrec.evaluation.labels import fourth_day, season_labels
+from seasonrec.evaluation.lists import read_lists, write_lists
+from seasonrec.evaluation.ranking import rank
+from seasonrec.schema import as_events
+from seasonrec.seasons.phase import week_of_year
+
+
+def plain_metrics(ranked, truth):
+    """The benchmark's five metrics of one list, by loops."""
+    hit_places = [place for place, item in enumerate(ranked) if item in truth]
+    ideal = sum(1 / math.log2(place + 2) for place in range(min(10, len(truth))))
+    return {
+        "ndcg@10": sum(1 / math.log2(place + 2) for place in hit_places if place < 10) / ideal,
+        "recall@10": sum(place < 10 for place in hit_places) / len(truth),
+        "recall@50": sum(place < 50 for place in hit_places) / len(truth),
+        "mrr": 1 / (hit_places[0] + 1) if hit_places else 0,
+        "hit_rate@10": float(any(place < 10 for place in hit_places)),
+    }
+
+
+def plain_query(timeline, labels, scores, user, start, week):
+    """{(slice, metric): value} of one query, from the raw events and its scores."""
+    events = list(zip(timeline.user, timeline.item, timeline.time, strict=True))
+    own = {i for u, i, t in events if u == user and t < start}
+    sold = {i for _, i, t in events if t < start}
+    truth = {i for u, i, t in events if u == user and start <= t < start + 7 * 86_400}
+    order = sorted(range(timeline.n_items), key=lambda row: (-scores[row], row))
+    lists = {"all": order[:100], "new": [i for i in order if i not in own][:100], "cold": [i for i in order if i not in sold][:100]}
+    parts = {
+        "all": (truth, "all"),
+        "repeat": (truth & own, "all"),
+        "in_season": ({i for i in truth if labels.in_season[labels.group[i], week]}, "all"),
+        "off_season": ({i for i in truth if labels.off_season[labels.group[i], week]}, "all"),
+        "new_to_user": (truth - own, "new"),
+        "cold_item": (truth - sold, "cold"),
+    }
+    return {
+        (name, metric): value
+        for name, (relevant, source) in parts.items()
+        if relevant
+        for metric, value in plain_metrics(lists[source], relevant).items()
+    }
+
+
+@pytest.fixture
+def lists(shop, tied_scores):
+    return rank(tied_scores, shop.timeline, shop.timeline.queries(range(44, 68, 4)))
+
+
+def test_every_value_is_that_of_the_plain_protocol(shop, tied_scores, lists):
+    labels, q = season_labels(shop), lists.queries
+    evaluation = evaluate(lists, shop.timeline, labels)
+    checked = [c for c in evaluation.columns if c.metric in metrics.METRICS and "=" not in c.slice]
+    values = evaluation.select([(c.slice, c.metric) for c in checked])
+    weeks = week_of_year(fourth_day(q))
+    for row in range(len(q)):
+        scores = tied_scores.scores(q.user[[row]].astype(np.int64), shop.timeline.at_week(int(q.week[row])))[0]
+        expected = plain_query(shop.timeline, labels, scores, q.user[row], q.time[row], weeks[row])
+        np.testing.assert_allclose(values[row], [expected.get((c.slice, c.metric), np.nan) for c in checked])
+    assert (~np.isnan(values)).any(0).all(), "every slice has been put to the test"
+
+
+def test_a_holiday_and_a_month_are_means_over_their_queries(shop, lists):
+    q = lists.queries
+    inside = q.week == 48
+    evaluation = evaluate(lists, shop.timeline, season_labels(shop), holidays={"christmas": inside})
+    everything, holiday = (evaluation.select([(name, "ndcg@10")])[:, 0] for name in ("all", "holiday=christmas"))
+    np.testing.assert_array_equal(holiday, np.where(inside, everything, np.nan))
+    months = evaluation.select([(name, "ndcg@10") for name in dict.fromkeys(c.slice for c in evaluation.columns) if "month=" in name])
+    np.testing.assert_array_equal((~np.isnan(months)).sum(1), 1)
+
+
+def test_the_numbers_follow_from_the_file_alone(shop, lists, tmp_path):
+    labels = season_labels(shop)
+    write_lists(lists, shop, tmp_path / "tied.parquet")
+    again = evaluate(read_lists(tmp_path / "tied.parquet", shop), shop.timeline, labels)
+    np.testing.assert_array_equal(again.values, evaluate(lists, shop.timeline, labels).values)
+
+
+def test_the_table_has_the_mean_and_interval_of_every_column(shop, lists):
+    evaluation = evaluate(lists, shop.timeline, season_labels(shop))
+    table = evaluation.table("tied", "test", n_resamples=300, seed=5)
+    assert table.columns == ["method", "split", "slice", "metric", "k", "value", "low", "high", "n_queries"]
+    assert not table.select("slice", "metric").is_duplicated().any()
+    one = table.row(by_predicate=(pl.col("slice") == "repeat") & (pl.col("metric") == "recall@50"), named=True)
+    values = evaluation.select([("repeat", "recall@50")])
+    low, high = interval(bootstrap_means(values, evaluation.user, 300, 5))
+    assert (one["method"], one["split"], one["k"]) == ("tied", "test", 50)
+    assert one["value"] == pytest.approx(np.mean([v for v in values[:, 0] if not math.isnan(v)]))
+    assert (one["low"], one["high"]) == pytest.approx((low[0], high[0]))
+    assert one["n_queries"] == sum(not math.isnan(v) for v in values[:, 0])
+
+
+def test_a_slice_without_truth_is_null_in_the_table(shop, tied_scores):
+    lists = rank(tied_scores, shop.timeline, shop.timeline.queries(range(58, 59)))  # nothing new comes to the shop in this week
+    row = evaluate(lists, shop.timeline, season_labels(shop)).table("tied", "test").filter(slice="cold_item", metric="ndcg@10")
+    assert row.select("value", "low", "high", "n_queries").row(0) == (None, None, None, 0)
+
+
+def test_beyond_accuracy_looks_at_the_first_ten_of_list_all(shop, lists):
+    vectors = np.random.default_rng(0).normal(size=(shop.n_items, 8))
+    evaluation, shown = evaluate(lists, shop.timeline, season_labels(shop), vectors=vectors), lists.of("all")[:, :10]
+    assert evaluation.overall[Column("all", "coverage@10", 10)] == len(set(shown.ravel().tolist())) / shop.n_items
+    assert evaluation.overall[Column("all", "gini@10", 10)] == metrics.gini(shown, shop.n_items)
+    np.testing.assert_array_equal(evaluation.select([("all", "distance@10")])[:, 0], metrics.intra_list_distance(shown, vectors))
+
+
+def test_novelty_knows_only_purchases_before_the_week(shop, lists):
+    row = int(np.flatnonzero(lists.queries.week == 52)[0])
+    events, start = shop.timeline, lists.queries.time[row]
+    # The first event of a user, item and week stands for the week.
+    past = {(u, i, events.week_of(t)) for u, i, t in zip(events.user, events.item, events.time, strict=True) if t < start}
+    counts = np.bincount([i for _, i, _ in past], minlength=shop.n_items)
+    share = (counts + 1) / (len(past) + shop.n_items)
+    expected = np.mean([-math.log2(share[i]) for i in lists.of("all")[row, :10]])
+    assert evaluate(lists, events, season_labels(shop)).select([("all", "novelty@10")])[row, 0] == pytest.approx(expected)
+
+
+def test_the_calibration_error_is_that_of_validation_scaling_on_these_lists(shop, tied_scores, lists):
+    platt = fit_platt(rank(tied_scores, shop.timeline, shop.timeline.queries(range(30, 40))))
+    ece = evaluate(lists, shop.timeline, season_labels(shop), platt=platt).overall[Column("all", "ece", 100)]
+    assert ece == metrics.expected_calibration_error(platt.probability(lists.scores[:, 0]), lists.hits("all"))
+    assert 0 <= ece < 0.1
+
+
+def test_lists_too_short_for_a_metric_are_refused(shop, tied_scores):
+    short = rank(tied_scores, shop.timeline, shop.timeline.queries(range(60, 61)), k=50)
+    with pytest.raises(DataError, match="lists are 50 long, wanted at least 100"):
+        evaluate(short, shop.timeline, season_labels(shop))
+
+
+def test_an_evaluation_without_queries_is_refused(shop, tied_scores):
+    none = rank(tied_scores, shop.timeline, shop.timeline.queries(range(90, 91)))
+    with pytest.raises(DataError, match="there are no queries"):
+        evaluate(none, shop.timeline, season_labels(shop))
+
+
+# What an independent reading of the protocol, written in loops, measured on these weeks.
+ONLINE_RETAIL_TEST = {
+    "popular": {
+        ("all", "ndcg@10"): 0.1169,
+        ("all", "recall@50"): 0.1615,
+        ("repeat", "ndcg@10"): 0.0908,
+        ("new_to_user", "ndcg@10"): 0.0688,
+        ("new_to_user", "recall@50"): 0.1431,
+        ("in_season", "ndcg@10"): 0.1189,
+        ("in_season", "recall@50"): 0.2545,
+        ("cold_item", "recall@50"): 0.9231,
+    },
+    "personal": {
+        ("all", "ndcg@10"): 0.2975,
+        ("all", "recall@50"): 0.3788,
+        ("repeat", "ndcg@10"): 0.3792,
+        ("new_to_user", "ndcg@10"): 0.0688,
+        ("new_to_user", "recall@50"): 0.1431,
+        ("in_season", "ndcg@10"): 0.0584,
+        ("in_season", "recall@50"): 0.2303,
+        ("cold_item", "recall@50"): 0.9231,
+    },
+}
+
+
+class Popular:
+    """Purchases of the last four weeks."""
+
+    def fit(self, past):
+        pass
+
+    def scores(self, users, now):
+        return np.tile(now.demand(4), (len(users), 1))
+
+
+class Personal:
+    """The user's own purchases, fading by 5% a week, then popular items."""
+
+    def fit(self, past):
+        pass
+
+    def scores(self, users, now):
+        return now.interactions(0.95)[users].toarray() + 0.05 * now.demand(4) / now.demand(4).max()
+
+
+def online_retail(folder):
+    rows = pl.read_parquet(folder / "online_retail_ii" / "online_retail_II.parquet")
+    rows = rows.unique([name for name in rows.columns if name != "sheet"], maintain_order=True)
+    rows = rows.filter(pl.col("Quantity") > 0, pl.col("Customer ID").is_not_null(), pl.col("StockCode").str.contains(r"^\d{5}"))
+    events = rows.select(
+        user_id=pl.col("Customer ID").cast(pl.String),
+        item_id=pl.col("StockCode").str.to_uppercase(),
+        time=pl.col("InvoiceDate").dt.epoch("s"),
+    )
+    return Dataset(
+        name="online_retail_ii",
+        events=as_events(events, "online_retail_ii"),
+        items=events.select("item_id").unique().sort("item_id"),
+        users=events.select("user_id").unique().sort("user_id"),
+        split=Split((88, 95), (96, 104)),
+        week_zero=1_259_625_600,  # 2009-12-01
+        text_rule=lambda events, items, cutoff: [""] * len(items),
+    )
+
+
+@pytest.mark.shared
+def test_two_baselines_score_on_online_retail_what_an_independent_reading_measured(shared_data):
+    dataset = online_retail(shared_data)
+    labels, queries = season_labels(dataset), dataset.timeline.queries(dataset.split.weeks["test"])
+    assert (len(queries), len(queries.truth_item)) == (3_690, 100_591)
+    for name, scorer in (("popular", Popular()), ("personal", Personal())):
+        expected = ONLINE_RETAIL_TEST[name]
+        found = np.nanmean(evaluate(rank(scorer, dataset.timeline, queries), dataset.timeline, labels).select(list(expected)), axis=0)
+        np.testing.assert_allclose(found, list(expected.values()), atol=5.1e-5)

@@ -1,0 +1,78 @@
+"""Targets and places on sequences short enough to read."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from seasonrec.data.timeline import Timeline
+from seasonrec.errors import DataError
+from seasonrec.evaluation.leave_one_out import leave_one_out, rank_targets, sequences, targets
+
+
+@pytest.fixture
+def timeline():
+    """User 0 took 3 1 2 1, user 1 took 4 0, user 2 took 2 only; all of user 0's last events share a second."""
+    return Timeline(
+        np.array([1, 0, 2, 0, 0, 1, 0]),
+        np.array([4, 3, 2, 1, 2, 0, 1]),
+        np.array([0, 0, 0, 1, 1, 1, 1]),
+        n_users=3,
+        n_items=5,
+        week_zero=0,
+    )
+
+
+def test_sequences_keep_the_given_order_within_a_second(timeline):
+    item, starts = sequences(timeline)
+    assert [item[lo:hi].tolist() for lo, hi in pairwise(starts)] == [[3, 1, 2, 1], [4, 0], [2]]
+
+
+def test_the_last_item_tests_and_the_one_before_validates(timeline):
+    test, validation = targets(timeline, "test"), targets(timeline, "validation")
+    assert (test.user.tolist(), test.item.tolist(), test.n_before.tolist()) == ([0, 1], [1, 0], [3, 1])
+    assert (validation.user.tolist(), validation.item.tolist(), validation.n_before.tolist()) == ([0], [2], [2])
+
+
+def test_the_test_input_includes_the_validation_item(timeline):
+    item, starts = sequences(timeline)
+    test, validation = targets(timeline, "test"), targets(timeline, "validation")
+    assert item[starts[0] + test.n_before[0] - 1] == validation.item[0]
+
+
+def test_another_part_is_an_error(timeline):
+    with pytest.raises(DataError, match="targets of 'train'"):
+        targets(timeline, "train")
+
+
+def test_places_are_those_of_a_stable_sort():
+    rng = np.random.default_rng(0)
+    scores, item = rng.integers(0, 4, size=(50, 30)).astype(np.float32), rng.integers(0, 30, 50)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    np.testing.assert_array_equal(rank_targets(scores, item), np.argmax(order == item[:, None], axis=1))
+
+
+def test_seen_items_are_no_candidates_but_the_target_is():
+    scores = np.array([[5.0, 4, 3, 2], [5, 4, 3, 2]])
+    seen = np.array([[True, False, False, False], [True, True, False, False]])
+    assert rank_targets(scores, np.array([2, 1]), seen).tolist() == [1, 0]
+
+
+def test_a_nan_score_is_an_error():
+    with pytest.raises(DataError, match="score nan of item row 1 in batch row 0"):
+        rank_targets(np.array([[1.0, np.nan]]), np.array([0]))
+
+
+def test_metrics_of_one_relevant_item_follow_from_its_place(timeline):
+    evaluation = leave_one_out(targets(timeline, "test"), np.array([2, 49]))
+    metrics = ["ndcg@10", "recall@10", "recall@50", "mrr", "hit_rate@10"]
+    values = evaluation.select([("leave_one_out", metric) for metric in metrics])
+    np.testing.assert_allclose(values, [[1 / np.log2(4), 1, 1, 1 / 3, 1], [0, 0, 1, 1 / 50, 0]])
+    table = evaluation.table("method", "test")
+    assert table.filter(metric="recall@50")["value"][0] == 1
+    assert table["slice"].unique().to_list() == ["leave_one_out"]
+
+
+def test_a_place_beyond_the_list_is_a_miss(timeline):
+    evaluation = leave_one_out(targets(timeline, "test"), np.array([100, 7_000]))
+    assert (evaluation.values == 0).all()

@@ -1,0 +1,103 @@
+"""Paired comparisons on differences whose answer is known."""
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from seasonrec.errors import DataError
+from seasonrec.evaluation.evaluate import Column, Evaluation
+from seasonrec.evaluation.significance import compare, holm
+
+PAIRS = [("all", "ndcg@10"), ("all", "recall@50")]
+
+
+def evaluation(values, user=None):
+    values = np.asarray(values, float)
+    user = np.arange(len(values)) if user is None else user
+    columns = (Column("all", "ndcg@10", 10), Column("all", "recall@50", 50))
+    return Evaluation(user, np.zeros(len(values), int), columns[: values.shape[1]], values, {})
+
+
+def test_holm_by_hand():
+    # Sorted .01 .02 .03 .04 times 4 3 2 1 is .04 .06 .06 .04, and a later one is never smaller.
+    np.testing.assert_allclose(holm(np.array([0.04, 0.01, 0.03, 0.02])), [0.06, 0.04, 0.06, 0.06])
+
+
+def test_holm_leaves_out_what_was_not_tested_and_stops_at_one():
+    np.testing.assert_allclose(holm(np.array([np.nan, 0.6, 0.02])), [np.nan, 0.6, 0.04])
+    np.testing.assert_allclose(holm(np.array([0.6, 0.7])), [1, 1])
+
+
+def test_p_and_interval_agree_with_the_paired_t_test_on_many_users():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(400, 2))
+    b = a + rng.normal(size=(400, 2)) - [0.1, 0]
+    row = compare(evaluation(a), {"b": evaluation(b)}, pairs=PAIRS).row(0, named=True)
+    theirs = ttest_rel(a[:, 0], b[:, 0])
+    assert row["difference"] == pytest.approx((a - b)[:, 0].mean())
+    assert row["p"] == pytest.approx(theirs.pvalue, abs=0.01)
+    assert row["low"] == pytest.approx(theirs.confidence_interval().low, abs=0.005)
+    assert row["high"] == pytest.approx(theirs.confidence_interval().high, abs=0.005)
+    standard_error = (a - b)[:, 0].std() / np.sqrt(400)
+    assert row["detectable"] == pytest.approx(2.8 * standard_error, rel=0.05)
+
+
+def test_true_differences_of_the_detectable_size_are_found_four_times_in_five():
+    rng = np.random.default_rng(0)
+    found = 0
+    for seed in range(200):
+        gaps = rng.normal(2.8 / np.sqrt(150), 1, size=(150, 1))  # 2.8 standard errors of the mean of 150 users
+        row = compare(evaluation(gaps), {"b": evaluation(gaps * 0)}, pairs=PAIRS[:1], n_resamples=500, seed=seed)
+        found += row["p"][0] < 0.05
+    assert 0.7 < found / 200 < 0.9
+
+
+def test_a_method_against_itself_differs_nowhere():
+    a = evaluation(np.random.default_rng(0).normal(size=(50, 2)))
+    table = compare(a, {"itself": a}, pairs=PAIRS)
+    assert table["difference"].to_list() == [0, 0]
+    assert table["p"].to_list() == [1, 1]
+    assert table["detectable"].to_list() == [0, 0]
+
+
+def test_one_eager_user_does_not_make_a_difference_significant():
+    gaps = np.append(np.ones(300), [-0.2, -0.1, 0.1, 0.2, -0.1, 0.1])[:, None]
+    zero = evaluation(gaps * 0)
+    as_users = compare(evaluation(gaps), {"b": zero}, pairs=PAIRS[:1])
+    one_user = np.append(np.zeros(300, int), np.arange(1, 7))
+    clustered = compare(evaluation(gaps, one_user), {"b": evaluation(gaps * 0, one_user)}, pairs=PAIRS[:1])
+    assert as_users["p"][0] < 0.001
+    assert clustered["p"][0] > 0.05
+
+
+def test_holm_corrects_over_all_methods_and_columns_of_the_table():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(100, 2))
+    others = {name: evaluation(a + rng.normal(size=(100, 2)) - 0.2) for name in ("b", "c")}
+    table = compare(evaluation(a), others, pairs=PAIRS)
+    assert table["other"].to_list() == ["b", "b", "c", "c"]
+    np.testing.assert_allclose(table["p_holm"], holm(table["p"].to_numpy()))
+    assert table["p_holm"].min() == pytest.approx(4 * table["p"].min())
+
+
+def test_a_column_without_queries_is_null_and_not_significant():
+    values = np.random.default_rng(0).normal(size=(20, 2))
+    values[:, 1] = np.nan
+    row = compare(evaluation(values), {"b": evaluation(values + 1)}, pairs=PAIRS).row(1, named=True)
+    assert (row["difference"], row["p"], row["p_holm"], row["n_queries"]) == (None, None, None, 0)
+
+
+def test_other_queries_cannot_be_compared():
+    with pytest.raises(DataError, match="the 3 queries of 'b' are not the method's 4"):
+        compare(evaluation(np.zeros((4, 2))), {"b": evaluation(np.zeros((3, 2)))}, pairs=PAIRS)
+
+
+def test_nothing_to_compare_with_is_an_error():
+    with pytest.raises(DataError, match="at least one other method"):
+        compare(evaluation(np.zeros((4, 2))), {}, pairs=PAIRS)
+
+
+def test_a_metric_that_was_not_evaluated_is_an_error_that_lists_those_that_were():
+    a = evaluation(np.zeros((4, 2)))
+    with pytest.raises(DataError, match=r"no values per query of \[\('all', 'mrr'\)\]; slices are \['all'\]"):
+        compare(a, {"b": a}, pairs=[("all", "mrr")])

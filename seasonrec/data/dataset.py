@@ -1,8 +1,10 @@
 """A data set ready for experiments: canonical tables, row numbers, the split and the shop's calendar."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -10,7 +12,12 @@ from numpy.typing import NDArray
 
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
-from seasonrec.schema import ITEM, RATING, TEXT, TIME, USER, WEEK
+from seasonrec.schema import DAY, ITEM, RATING, TEXT, TIME, USER, WEEK
+from seasonrec.seasons.calendar import Calendar
+
+MIN_WEEKS: Final = 12  # below, there is nothing to learn from, select by and test on
+LAST_YEAR_WEEKS: Final = 60  # a year, and the eight weeks that an automatic split tests on
+MIN_TRAINING_WEEKS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,37 @@ class Split:
                 f"split: validation {self.validation} must end before test {self.test} begins; give first and last week of each"
             )
 
+    @classmethod
+    def auto(cls, first: int, last: int, week_zero: int) -> "Split":
+        """The last eight full weeks test and the eight before them select; below 20 weeks both shrink, so that four are left to learn from.
+
+        A week is full if the data reach its last day.
+
+        Args:
+            first, last: times of the first and of the last event, int64 seconds UTC.
+            week_zero: start of week 0.
+
+        Warns:
+            UserWarning: under 60 weeks, counters of the same weeks last year know nothing.
+
+        Raises:
+            DataError: under 12 full weeks.
+        """
+        begin, end = (first - week_zero) // WEEK, ((last // DAY + 1) * DAY - week_zero) // WEEK
+        n_weeks = end - begin
+        if n_weeks < MIN_WEEKS:
+            raise DataError(
+                f"split=auto: the events span {max(n_weeks, 0)} full weeks, wanted at least {MIN_WEEKS};"
+                " give a longer file, or name the weeks yourself, e.g. split={validation: [4, 5], test: [6, 7]}"
+            )
+        if n_weeks < LAST_YEAR_WEEKS:
+            warnings.warn(
+                f"split=auto: the events span {n_weeks} weeks, under {LAST_YEAR_WEEKS}: counters of last year's season are off",
+                stacklevel=2,
+            )
+        size = min(8, (n_weeks - MIN_TRAINING_WEEKS) // 2)
+        return cls((end - 2 * size, end - size - 1), (end - size, end - 1))
+
     @property
     def weeks(self) -> dict[str, range]:
         """The weeks of each part."""
@@ -48,11 +86,17 @@ class Shop:
         country: ISO 3166 code that the `holidays` package knows, e.g. "US".
         timezone: IANA name; the shop's calendar day is the local one. Week boundaries never use it.
         hemisphere: "north" or "south".
+
+    Raises:
+        DataError: an unknown country (with near matches), time zone or hemisphere.
     """
 
     country: str = "US"
     timezone: str = "UTC"
     hemisphere: str = "north"
+
+    def __post_init__(self) -> None:
+        Calendar(self.country, self.timezone, self.hemisphere)  # which refuses what it does not know
 
 
 @dataclass(frozen=True)

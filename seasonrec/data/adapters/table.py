@@ -1,0 +1,169 @@
+"""A shop's own purchases: a CSV or Parquet file whose columns the user names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from seasonrec.data.adapters import texts
+from seasonrec.data.adapters.files import existing, filled, ids, read_table
+from seasonrec.data.adapters.tables import Attributes, midnight_of_first, split_of, start_of_day, tables
+from seasonrec.data.adapters.times import seconds
+from seasonrec.data.cleaning import EVENT_STEPS, Column, Step, clean, first_of
+from seasonrec.data.dataset import Dataset, Shop
+from seasonrec.errors import DataError
+from seasonrec.schema import DESCRIPTION, ITEM, PRICE, QUANTITY, RATING, TEXT, TIME, USER
+from seasonrec.seasons.phase import zone
+
+# What a mapping may name, and the canonical column that it becomes.
+ROLES: Final = {"user": USER, "item": ITEM, "time": TIME, "quantity": QUANTITY, "price": PRICE, "rating": RATING, "text": DESCRIPTION}
+REQUIRED: Final = ("user", "item", "time")
+NUMBERS: Final = ("quantity", "price", "rating")
+DEFAULT_COLUMNS: Final = {"user": "user_id", "item": "item_id", "time": "time"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Purchases of any shop: a row says who took what and when, and optional tables describe items and users.
+
+    Rows that cannot be used are dropped, counted and kept aside by reason, as are exact duplicates: a file in which equal lines
+    are different purchases needs a column, e.g. the receipt's line, that tells them apart.
+
+    Args:
+        path: CSV (also .csv.gz) or Parquet, one row a purchase.
+        columns: role -> column of the file. user, item and time are required; quantity, price, rating and text (the
+            item's description on that row) are optional; null means that there is none.
+        items: {path, columns}, where columns maps `item`, `text` (a column or a list of them) and any attribute's name to the
+            item table's columns; null for no table. Without it an item's text is its usual `text` among the purchases.
+        users: the same for users, with `user` and `text`.
+        unsold_items: also recommend items of the item table that no purchase names, e.g. next season's.
+        time_format: strftime codes, e.g. "%d/%m/%Y %H:%M", or the unit "s", "ms" or "us" of numbers. None reads ISO 8601 or seconds.
+        timezone_of_times: IANA name of the clock that wrote times without a zone; None takes them as UTC.
+        separator, encoding: of CSV files.
+        country, timezone, hemisphere: of the shop: its holidays, its clock and its seasons.
+        split: "auto" (the last 8 full weeks test, the 8 before select), or first and last week, both included, of each, e.g.
+            {validation: [88, 95], test: [96, 104]}.
+        week_zero: the day, e.g. "2017-01-01", at whose midnight (UTC) week 0 begins; None: the first event's day.
+        season_level: an attribute of the item table whose values share one season label; "item_id" labels each item.
+        season_min_triples: distinct (user, item, week of the year) below which there is no label.
+
+    Raises:
+        DataError: an option that names something unknown.
+    """
+
+    path: str
+    columns: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_COLUMNS))
+    items: Mapping[str, Any] | None = None
+    users: Mapping[str, Any] | None = None
+    unsold_items: bool = False
+    time_format: str | None = None
+    timezone_of_times: str | None = None
+    separator: str = ","
+    encoding: str = "utf8"
+    country: str = "US"
+    timezone: str = "UTC"
+    hemisphere: str = "north"
+    split: str | Mapping[str, Sequence[int]] = "auto"
+    week_zero: str | None = None
+    season_level: str = ITEM
+    season_min_triples: int = 30
+    name: str = "table"
+
+    def __post_init__(self) -> None:
+        Shop(self.country, self.timezone, self.hemisphere)
+        if self.timezone_of_times is not None:
+            zone(self.timezone_of_times)
+        for role in self.columns:
+            if role not in ROLES:
+                near = get_close_matches(role, ROLES, n=1)
+                raise DataError(
+                    f"data.columns: unknown {role!r}{f', did you mean {near[0]!r}' if near else ''}; wanted some of {list(ROLES)}"
+                )
+        if missing := [role for role in REQUIRED if not self.columns.get(role)]:
+            raise DataError(f"data.columns: {missing} not named, got {dict(self.columns)}; name the file's column for each")
+
+    def sources(self) -> Mapping[str, Path]:
+        """The file of purchases, and those of items and users if they are named."""
+        found = {"events": existing(self.path, "data.path: the purchases as CSV or Parquet")}
+        for part, option in self._described().items():
+            found[part] = existing(option["path"], f"data.{part}.path: a CSV or Parquet table, or null for none")
+        return found
+
+    def read(self) -> Dataset:
+        """The cleaned purchases."""
+        paths = self.sources()
+        source = self._read(paths["events"])
+        columns = {ROLES[role]: column for role, column in self.columns.items() if column}
+        filled(source, columns.values(), paths["events"])
+        canonical = {name: self._canonical(name, source[column], paths["events"]) for name, column in columns.items()}
+        numbers = [ROLES[role] for role in NUMBERS if self.columns.get(role)]
+        # Told apart before the numbers are read: an empty field is no number and no mistake.
+        blank = {f"__blank_{name}": _blank(source[columns[name]]) for name in numbers}
+        bad = [Step(f"unparsable_{name}", pl.col(name).is_finite() | pl.col(f"__blank_{name}")) for name in numbers]
+        steps = [*EVENT_STEPS, *bad, Step("duplicate", first_of(source.columns))]
+        cleaned = clean(source, canonical | blank, steps, paths["events"].name)
+        described = {part: self._attributes(part, paths[part]) for part in self._described()}
+        rest = tables(cleaned, str(paths["events"]), **described)
+        if self.season_level not in rest.items.columns:
+            raise DataError(
+                f"data.season_level: items have no {self.season_level!r}, only {rest.items.columns}; name it in data.items.columns"
+            )
+        week_zero = start_of_day(self.week_zero, "data.week_zero") if self.week_zero else midnight_of_first(rest.events)
+        return Dataset(
+            name=self.name,
+            **rest.fields(),
+            split=split_of(self.split, rest.events, week_zero),
+            week_zero=week_zero,
+            text_rule=self.item_texts,
+            shop=Shop(self.country, self.timezone, self.hemisphere),
+            season_level=self.season_level,
+            season_min_triples=self.season_min_triples,
+        )
+
+    def item_texts(self, events: pl.DataFrame, items: pl.DataFrame, cutoff: int) -> list[str]:
+        """Each item's text in the item table; where it has none, its most frequent one among the purchases before the cut-off."""
+        return [fixed or usual for fixed, usual in zip(texts.of_table(items), texts.usual(events, items, cutoff), strict=True)]
+
+    def _read(self, path: Path) -> pl.DataFrame:
+        return read_table(path, separator=self.separator, encoding=self.encoding)
+
+    def _described(self) -> dict[str, Mapping[str, Any]]:
+        """The options of the attribute tables that there are."""
+        return {part: option for part, option in (("items", self.items), ("users", self.users)) if option and option.get("path")}
+
+    def _canonical(self, name: str, values: pl.Series, path: Path) -> pl.Series:
+        if name in (USER, ITEM):
+            return ids(values)
+        if name == TIME:
+            where = f"{path}: column {values.name!r}"
+            return seconds(values, where, time_format=self.time_format, timezone=self.timezone_of_times)
+        if name == DESCRIPTION:
+            return values.cast(pl.String).str.strip_chars()
+        return values.cast(pl.Float64, strict=False)
+
+    def _attributes(self, part: str, path: Path) -> Attributes:
+        """The item or user table under canonical names; several text columns are joined."""
+        key = {"items": "item", "users": "user"}[part]
+        named = {role: column for role, column in (self._described()[part].get("columns") or {}).items() if column}
+        if key not in named:
+            raise DataError(f"data.{part}.columns: {key!r} not named, got {named}; name the column of {path} that holds the ids")
+        source = self._read(path)
+        text = named.pop("text", [])
+        text = [text] if isinstance(text, str) else list(text)
+        filled(source, [*named.values(), *text], path)
+        columns: dict[str, Column] = {ROLES[key]: ids(source[named.pop(key)])}
+        if text:
+            said = [pl.col(column).cast(pl.String).str.strip_chars().replace("", None) for column in text]
+            columns[TEXT] = pl.concat_str(said, separator=", ", ignore_nulls=True)
+        columns |= {name: pl.col(column).cast(pl.String) for name, column in named.items()}
+        return Attributes(source, columns, path.name, keep_unknown=part == "items" and self.unsold_items)
+
+
+def _blank(values: pl.Series) -> pl.Series:
+    """Where nothing was given: a null, an empty text or not a number."""
+    if values.dtype == pl.String:
+        return (values.str.strip_chars() == "").fill_null(True)
+    return values.is_nan().fill_null(True) if values.dtype.is_float() else values.is_null()

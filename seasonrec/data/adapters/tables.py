@@ -1,0 +1,126 @@
+"""From cleaned events and attribute tables to the catalogue and the users of a data set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import polars as pl
+
+from seasonrec.data.cleaning import Cleaned, Column, Step, clean, first_of, given, together
+from seasonrec.data.dataset import Split
+from seasonrec.errors import DataError
+from seasonrec.schema import DAY, ITEM, TEXT, TIME, USER, as_events
+
+# How the steps of an attribute table call the rows that they drop: without id, repeated, of nobody that the events know.
+REASONS: Final = {
+    ITEM: ("item_without_id", "duplicate_item", "item_never_sold"),
+    USER: ("user_without_id", "duplicate_user", "user_without_history"),
+}
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """A table of attributes before cleaning.
+
+    Args:
+        source: rows as they were read.
+        columns: the id (item_id or user_id) and what to know about it, e.g. text; the first row of an id counts.
+        where: names the source.
+        keep_unknown: also keep rows of ids without events, e.g. products that will be sold next season.
+    """
+
+    source: pl.DataFrame
+    columns: Mapping[str, Column]
+    where: str
+    keep_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The canonical tables with the account of their cleaning; unpacks into `Dataset`."""
+
+    events: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    rejected: pl.DataFrame
+    cleaning: tuple[tuple[str, int], ...] = field(default=())
+
+    def fields(self) -> dict[str, Any]:
+        """As arguments of `Dataset`."""
+        return vars(self)
+
+
+def tables(cleaned: Cleaned, where: str, items: Attributes | None = None, users: Attributes | None = None) -> Tables:
+    """Events in canonical form, and one row for each item and each user that they name, sorted by id as text.
+
+    Args:
+        cleaned: events with at least user_id, item_id and time.
+        where: names their source.
+        items, users: what is known about them; ids that an attribute table lacks have nulls.
+
+    Raises:
+        DataError: an attribute table that knows none of the ids.
+    """
+    events = as_events(cleaned.kept, where)
+    item_table, item_account = _attributes(events[ITEM], items)
+    user_table, user_account = _attributes(events[USER], users)
+    accounts = (cleaned, *item_account, *user_account)
+    return Tables(
+        events,
+        item_table,
+        user_table,
+        rejected=together([account.rejected for account in accounts]),
+        cleaning=tuple(step for account in accounts for step in account.dropped),
+    )
+
+
+def _attributes(used: pl.Series, given_table: Attributes | None) -> tuple[pl.DataFrame, Sequence[Cleaned]]:
+    """One row per id, sorted, with its attributes and at least a text column, and how the attribute table was cleaned."""
+    key, table = used.name, used.unique().sort().to_frame()
+    if given_table is None:
+        return table.with_columns(pl.lit(None, pl.String).alias(TEXT)), ()
+    no_id, duplicate, unknown = REASONS[key]
+    steps = [Step(no_id, given(key)), Step(duplicate, first_of([key]))]
+    if not given_table.keep_unknown:
+        steps.append(Step(unknown, pl.col(key).is_in(table[key].implode())))
+    try:
+        cleaned = clean(given_table.source, given_table.columns, steps, given_table.where)
+    except DataError as error:
+        raise DataError(f"{error}; the events have ids such as {table[key].head(3).to_list()}") from error
+    known = cleaned.kept.select(given_table.columns.keys())
+    how = "full" if given_table.keep_unknown else "left"
+    table = table.join(known, on=key, how=how, coalesce=True).sort(key)  # type: ignore[arg-type]
+    return table if TEXT in table.columns else table.with_columns(pl.lit(None, pl.String).alias(TEXT)), (cleaned,)
+
+
+def midnight_of_first(events: pl.DataFrame) -> int:
+    """The start of the first event's UTC day, int64 seconds."""
+    return int(events[TIME].min()) // DAY * DAY  # type: ignore[arg-type]
+
+
+def start_of_day(date: str, where: str) -> int:
+    """The first second of a day (UTC) given as ISO 8601.
+
+    Raises:
+        DataError: not a date.
+    """
+    try:
+        return int(datetime.fromisoformat(f"{date}T00:00:00+00:00").timestamp())
+    except ValueError as error:
+        raise DataError(f"{where}: {date!r} is not a date, wanted e.g. 2017-12-24") from error
+
+
+def split_of(weeks: str | Mapping[str, Sequence[int]], events: pl.DataFrame, week_zero: int) -> Split:
+    """The split of weeks that an option names: "auto", or first and last week of "validation" and of "test".
+
+    Raises:
+        DataError: anything else, or too few weeks for "auto".
+    """
+    if weeks == "auto":
+        return Split.auto(int(events[TIME].min()), int(events[TIME].max()), week_zero)  # type: ignore[arg-type]
+    try:
+        parts = {part: (int(weeks[part][0]), int(weeks[part][1])) for part in ("validation", "test")}  # type: ignore[index]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise DataError(f"split: got {weeks!r}, wanted 'auto' or e.g. {{validation: [44, 47], test: [48, 51]}}") from error
+    return Split(**parts)

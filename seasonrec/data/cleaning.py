@@ -1,0 +1,105 @@
+"""Cleaning: a list of named steps, each of which counts and keeps aside the rows that it drops."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import polars as pl
+
+from seasonrec.errors import DataError
+from seasonrec.schema import ITEM, REASON, TIME, USER
+
+SOURCE: Final = "source"  # of a rejected row: which file it came from
+SOURCE_ROW: Final = "source_row"  # and which of its rows it was, the first being 1
+_ROW: Final = "__row"
+Column = pl.Expr | pl.Series  # a column made from the source's rows
+# Calendars of the holidays package end here; what lies beyond is a wrong unit or a placeholder such as 1900-01-01.
+EARLIEST, AFTER_LAST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1951, 2100))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rule of cleaning.
+
+    Args:
+        name: what the dropped rows are, e.g. "duplicate"; the reason that they are kept aside with.
+        keep: true for the rows that stay, one value a row; null drops.
+    """
+
+    name: str
+    keep: pl.Expr
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """The rows that stayed, and an account of the others.
+
+    Args:
+        kept: with the columns that were added for the steps.
+        rejected: as they stand in the source, with columns `source`, `source_row` and `reason`.
+        dropped: rows dropped by each step, in order.
+    """
+
+    kept: pl.DataFrame
+    rejected: pl.DataFrame
+    dropped: tuple[tuple[str, int], ...]
+
+
+def given(column: str) -> pl.Expr:
+    """Where a text column holds something: neither null nor empty."""
+    return pl.col(column).str.len_bytes() > 0
+
+
+def first_of(columns: Iterable[str]) -> pl.Expr:
+    """Where a combination of values appears for the first time; nulls are equal."""
+    return pl.struct(list(columns)).is_first_distinct()
+
+
+# What every events table goes through before rules of its own.
+EVENT_STEPS: Final = (
+    Step("no_user", given(USER)),
+    Step("no_item", given(ITEM)),
+    Step("unparsable_time", pl.col(TIME).is_not_null()),
+    Step("impossible_time", pl.col(TIME).is_between(EARLIEST, AFTER_LAST, closed="left")),
+)
+
+
+def clean(source: pl.DataFrame, columns: Mapping[str, Column], steps: Sequence[Step], where: str) -> Cleaned:
+    """The rows of a source that pass every step, one step after the other.
+
+    Args:
+        source: rows as they were read.
+        columns: canonical columns to add before the first step; on a name of the source they replace it, but rejected rows
+            always show what the source had.
+        steps: in the order in which they count.
+        where: names the source, e.g. the file.
+
+    Raises:
+        DataError: no row is left.
+    """
+    frame = source.with_columns(**columns).with_row_index(_ROW)
+    rejected, dropped = [], []
+    for step in steps:
+        keep = frame.select(step.keep.fill_null(False)).to_series()
+        rows = frame[_ROW].filter(~keep)
+        dropped.append((step.name, len(rows)))
+        if len(rows):
+            labels = (pl.lit(where).alias(SOURCE), (rows.cast(pl.Int64) + 1).alias(SOURCE_ROW), pl.lit(step.name).alias(REASON))
+            rejected.append(source[rows].with_columns(*labels))
+            frame = frame.filter(keep)
+    if not len(frame):
+        raise DataError(_nothing_left(len(source), dropped, where))
+    return Cleaned(frame.drop(_ROW), together(rejected), tuple(dropped))
+
+
+def together(rejected: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Rejected rows of several steps and files as one table; columns that a file lacks are null."""
+    empty = pl.DataFrame(schema={SOURCE: pl.String, SOURCE_ROW: pl.Int64, REASON: pl.String})
+    return pl.concat([empty, *rejected], how="diagonal_relaxed")
+
+
+def _nothing_left(n_rows: int, dropped: Sequence[tuple[str, int]], where: str) -> str:
+    reasons = {name: n for name, n in dropped if n}
+    hint = " time counts seconds since 1970: for milliseconds give time_format='ms';" if "impossible_time" in reasons else ""
+    return f"{where}: cleaning dropped all {n_rows} rows: {reasons};{hint} check the columns that you named against the file"

@@ -1,0 +1,127 @@
+"""Prepared data on disk: cleaned once, read back as long as source bytes and options stay the same."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from seasonrec.data.adapters.adapter import Adapter
+from seasonrec.data.dataset import Dataset, Shop, Split
+from seasonrec.errors import DataError
+
+FORMAT: Final = 1  # raise it whenever the same source would be cleaned, or written, differently
+TABLES: Final = ("events", "items", "users", "rejected")
+META: Final = "meta.json"
+
+
+def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
+    """The adapter's data set with its digest, from the cache if it holds the same sources and options.
+
+    A cache entry is a folder named by data set and digest, with the four canonical tables as Parquet and `meta.json`. It
+    appears whole or not at all: of two processes that prepare the same data, the first one's stays.
+
+    Args:
+        cache_dir: made if it does not exist; None reads the sources and keeps nothing.
+
+    Raises:
+        DataError: sources that the adapter refuses, or a damaged entry.
+    """
+    digest = digest_of(adapter)
+    if cache_dir is None:
+        return replace(adapter.read(), digest=digest)
+    name = re.sub(r"[^\w.-]+", "_", adapter.name)
+    entry = Path(cache_dir).expanduser() / f"{name}-{digest}"
+    if entry.is_dir():
+        return _load(adapter, entry, digest)
+    with warnings.catch_warnings(record=True) as notices:
+        warnings.simplefilter("always")
+        dataset = replace(adapter.read(), digest=digest)
+    messages = [str(notice.message) for notice in notices if issubclass(notice.category, UserWarning)]
+    _store(dataset, messages, entry)
+    _repeat(messages)
+    return dataset
+
+
+def digest_of(adapter: Adapter) -> str:
+    """32 hex digits that change with a byte of a source, an option or the format; not with where the files lie."""
+    sources = adapter.sources()
+    kind = f"{type(adapter).__module__}.{type(adapter).__qualname__}"
+    told = hashlib.sha256(json.dumps([FORMAT, kind, _options(adapter)], sort_keys=True).encode())
+    for role, path in sorted(sources.items()):
+        with path.open("rb") as file:
+            told.update(f"{role} {path.suffix} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    return told.hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and sequences of any kind, e.g. a config's, as dicts and lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _options(adapter: Adapter) -> dict[str, Any]:
+    """The adapter's fields without the paths of its sources: the bytes behind them are in the digest."""
+    options = {option.name: _plain(getattr(adapter, option.name)) for option in fields(adapter)}  # type: ignore[arg-type]
+    for option in (options, *(value for value in options.values() if isinstance(value, dict))):
+        option.pop("path", None)
+    options.pop("metadata", None)
+    return options
+
+
+def _store(dataset: Dataset, notices: list[str], entry: Path) -> None:
+    """Writes an entry beside its place and moves it there in one step."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
+    try:
+        for name in TABLES:
+            getattr(dataset, name).write_parquet(unfinished / f"{name}.parquet", compression="lz4")
+        (unfinished / META).write_text(json.dumps(_meta(dataset) | {"notices": notices}, indent=1) + "\n", "utf8")
+        os.rename(unfinished, entry)
+    except OSError:
+        if not (entry / META).is_file():  # it was not another process that came first
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _meta(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "split": asdict(dataset.split),
+        "week_zero": dataset.week_zero,
+        "shop": asdict(dataset.shop),
+        "season_level": dataset.season_level,
+        "season_min_triples": dataset.season_min_triples,
+        "cleaning": dataset.cleaning,
+    }
+
+
+def _load(adapter: Adapter, entry: Path, digest: str) -> Dataset:
+    try:
+        meta: dict[str, Any] = json.loads((entry / META).read_text("utf8"))
+        tables: dict[str, Any] = {name: pl.read_parquet(entry / f"{name}.parquet") for name in TABLES}
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"prepared data in {entry} cannot be read: {error}; delete the folder, and they are made anew") from error
+    _repeat(meta.pop("notices"))
+    meta["split"] = Split(*(tuple(meta["split"][part]) for part in ("validation", "test")))
+    meta["shop"] = Shop(**meta["shop"])
+    meta["cleaning"] = tuple((step, n) for step, n in meta["cleaning"])
+    return Dataset(**tables, **meta, text_rule=adapter.item_texts, digest=digest)
+
+
+def _repeat(notices: Sequence[str]) -> None:
+    """What was noticed on the first reading is said on every one."""
+    for notice in notices:
+        warnings.warn(notice, stacklevel=3)

@@ -1,0 +1,241 @@
+"""A user's own file, in order and broken in every way that we could think of."""
+
+import gzip
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from seasonrec.data.adapters.table import Table
+from seasonrec.data.dataset import Split
+from seasonrec.errors import DataError
+from seasonrec.schema import DAY, WEEK
+
+COLUMNS = {"user": "customer", "item": "sku", "time": "day"}
+MONDAY = datetime(2018, 1, 1, tzinfo=UTC)
+
+
+def days(n_weeks):
+    return [(MONDAY + timedelta(weeks=week)).strftime("%Y-%m-%d") for week in range(n_weeks)]
+
+
+def good(n_weeks=70):
+    """Two customers, each with a purchase on every Monday."""
+    lines = [f"{who},{sku},{day},2,4.5" for day in days(n_weeks) for who, sku in (("ann", "007"), ("bob", "x1"))]
+    return ["customer,sku,day,n,cost", *lines]
+
+
+@pytest.fixture
+def shop(tmp_path):
+    def read(lines, columns=COLUMNS, name="shop.csv", **options):
+        content = "\n".join(lines).encode() if isinstance(lines, list) else lines
+        (tmp_path / name).write_bytes(content)
+        return Table(path=str(tmp_path / name), columns=columns, **options).read()
+
+    return read
+
+
+def dropped(dataset):
+    return {name: n for name, n in dataset.cleaning if n}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_good_file_loses_nothing_and_splits_into_its_last_weeks(shop):
+    dataset = shop(good(), {**COLUMNS, "quantity": "n", "price": "cost", "rating": None})
+    assert (dataset.n_users, dataset.n_items, len(dataset.events), dropped(dataset)) == (2, 2, 140, {})
+    assert dataset.items["item_id"].to_list() == ["007", "x1"]  # an id keeps its zeros
+    assert dataset.events.select("quantity", "price", "rating").row(0) == (2.0, 4.5, None)
+    assert dataset.week_zero == MONDAY.timestamp()
+    # The last Monday opens a week that is not full: 69 full weeks, 0..68.
+    assert dataset.split == Split((53, 60), (61, 68))
+
+
+def test_gzip_parquet_and_other_separators_read_the_same(shop, tmp_path):
+    expected = shop(good()).events
+    assert shop(gzip.compress("\n".join(good()).encode()), name="shop.csv.gz").events.equals(expected)
+    assert shop([line.replace(",", ";") for line in good()], separator=";").events.equals(expected)
+    pl.read_csv(tmp_path / "shop.csv.gz", infer_schema=False).with_columns(pl.col("day").str.to_date()).write_parquet(
+        tmp_path / "shop.parquet"
+    )
+    assert Table(path=str(tmp_path / "shop.parquet"), columns=COLUMNS).read().events.equals(expected)
+
+
+def test_whole_numbers_of_a_float_column_are_ids_without_a_point(tmp_path):
+    n = len(days(70))
+    frame = pl.DataFrame({"user_id": [13085.0, None] * (n // 2), "item_id": [1.5] * n, "time": pl.Series(days(70)).str.to_date()})
+    frame.write_parquet(tmp_path / "shop.parquet")
+    dataset = Table(path=str(tmp_path / "shop.parquet")).read()
+    assert dataset.users["user_id"].to_list() == ["13085"]
+    assert dataset.items["item_id"].to_list() == ["1.5"]
+    assert dropped(dataset) == {"no_user": 35}
+
+
+ONE_BAD_ROW = {
+    "no_user": ",007,2018-03-05,1,1",
+    "no_item": "ann,  ,2018-03-05,1,1",
+    "unparsable_time": "ann,007,2018-02-30,1,1",
+    "impossible_time": "ann,007,1900-01-01,1,1",
+    "unparsable_quantity": "ann,007,2018-03-05,two,1",
+    "unparsable_price": "ann,007,2018-03-05,1,inf",
+    "duplicate": "ann,007,2018-01-01,2,4.5",
+}
+
+
+@pytest.mark.parametrize("reason", ONE_BAD_ROW)
+def test_a_row_that_cannot_be_used_is_dropped_counted_and_kept_aside(shop, reason):
+    dataset = shop([*good(), ONE_BAD_ROW[reason]], {**COLUMNS, "quantity": "n", "price": "cost"})
+    assert dropped(dataset) == {reason: 1}
+    assert len(dataset.events) == 140
+    row = dataset.rejected.row(0, named=True)
+    assert (row["source"], row["source_row"], row["reason"]) == ("shop.csv", 141, reason)
+    assert [row[name] or "" for name in ("customer", "sku", "day", "n", "cost")] == ONE_BAD_ROW[reason].split(",")
+
+
+def test_an_empty_number_is_unknown_and_no_mistake(shop):
+    dataset = shop([*good(), "ann,007,2018-03-06,,"], {**COLUMNS, "quantity": "n"})
+    assert dropped(dataset) == {}
+    assert dataset.events["quantity"].to_list()[-1] is None
+
+
+def test_rejected_rows_show_the_source_even_where_a_column_has_our_name(shop):
+    lines = [line.replace("customer,sku,day", "user_id,item_id,time") for line in good()]
+    dataset = shop([*lines, "ann,007,someday,1,1"], {"user": "user_id", "item": "item_id", "time": "time"})
+    assert dataset.rejected["time"].to_list() == ["someday"]
+
+
+BROKEN = {
+    "wrong column": (good(), {**COLUMNS, "user": "custmer"}, r"no column 'custmer'; did you mean 'customer'\? It has \['customer', 'sku'"),
+    "unknown role": (good(), {**COLUMNS, "usr": "customer"}, r"unknown 'usr', did you mean 'user'; wanted some of"),
+    "column not named": (good(), {"user": "customer", "item": None, "time": "day"}, r"\['item'\] not named"),
+    "empty column": (["customer,sku,day", "ann,,2018-01-01", "bob,,2018-01-02"], COLUMNS, "column 'sku' is empty in all 2 rows"),
+    "dates of another form": (["customer,sku,day", "ann,1,01/02/2018"], COLUMNS, r"no time can be read, e\.g\. \['01/02/2018'\]"),
+    "milliseconds": (
+        ["customer,sku,day", "ann,1,1514764800000"],
+        COLUMNS,
+        r"dropped all 1 rows: {'impossible_time': 1}; .*time_format='ms'",
+    ),
+    "no rows": (["customer,sku,day"], COLUMNS, r"has columns \['customer', 'sku', 'day'\] but no rows"),
+    "empty file": (b"", COLUMNS, "is empty; wanted a header line and rows"),
+    "not text": (b"PK\x03\x04\xff\xfe,\n\xff\xff,\xfe\n", COLUMNS, "cannot be read: invalid utf-8 sequence; give data.encoding"),
+    "ragged": (["customer,sku,day", "ann,1,2018-01-01,9,9"], COLUMNS, "cannot be read: found more fields"),
+    "a few weeks": (good(11), COLUMNS, "span 10 full weeks, wanted at least 12"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_refused_with_what_was_found_and_what_to_do(shop, case):
+    lines, columns, message = BROKEN[case]
+    with pytest.raises(DataError, match=message):
+        shop(lines, columns)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"country": "Atlantis"}, "country 'Atlantis' has no calendar"),
+        ({"timezone": "Europe/Atlantis"}, "'Europe/Atlantis' is not in the IANA database"),
+        ({"timezone_of_times": "local"}, "'local' is not in the IANA database"),
+        ({"hemisphere": "west"}, "hemisphere must be"),
+        ({"split": "later"}, "split: got 'later', wanted 'auto' or"),
+        ({"split": {"validation": [60, 66]}}, "split: got"),
+        ({"week_zero": "New Year"}, r"data\.week_zero: 'New Year' is not a date"),
+        ({"season_level": "family"}, "items have no 'family'"),
+        ({"encoding": "utf99"}, "cannot be read: unknown encoding"),
+    ],
+)
+def test_an_option_that_names_something_unknown_is_refused(shop, options, message):
+    with pytest.raises(DataError, match=message):
+        shop(good(), **options)
+
+
+def test_other_kinds_of_files_and_folders_are_refused(shop, tmp_path):
+    with pytest.raises(DataError, match=r"wanted one of \.csv, \.csv\.gz, \.parquet; export the table"):
+        shop(good(), name="shop.xlsx")
+    with pytest.raises(DataError, match="cannot be read: parquet: File out of specification"):
+        shop(good(), name="shop.parquet")
+    with pytest.raises(DataError, match=r"is a folder; give data\.path"):
+        Table(path=str(tmp_path)).sources()
+
+
+def test_naive_times_are_taken_at_the_named_clock(shop):
+    dataset = shop(good(), timezone_of_times="America/New_York")
+    assert dataset.events["time"][0] == MONDAY.timestamp() + 5 * 3600
+
+
+def test_weeks_and_their_origin_can_be_named(shop):
+    dataset = shop(good(), week_zero="2017-12-25", split={"validation": [60, 62], "test": [63, 64]})
+    assert dataset.split == Split((60, 62), (63, 64))
+    assert dataset.timeline.week_of(dataset.timeline.time[0]) == 1
+
+
+ITEMS = ["sku,title,note,family,born", "007,Licence,  ,film,1953", "007,Again,,film,1953", ",Lost,,film,1", "zz,Never sold,soon,new,2"]
+
+
+def described(tmp_path, **columns):
+    (tmp_path / "items.csv").write_text("\n".join(ITEMS))
+    return {"path": str(tmp_path / "items.csv"), "columns": {"item": "sku", **columns}}
+
+
+def test_an_item_table_gives_texts_and_attributes_and_its_rows_are_accounted_for(shop, tmp_path):
+    dataset = shop(good(), items=described(tmp_path, text=["title", "note"], family="family"), season_level="family")
+    assert dataset.items.select("item_id", "text", "family").rows() == [("007", "Licence", "film"), ("x1", None, None)]
+    assert dataset.item_texts(0) == ["Licence", ""]  # an item without text stays in the catalogue
+    assert dropped(dataset) == {"item_without_id": 1, "duplicate_item": 1, "item_never_sold": 1}
+    assert dataset.rejected["source"].unique().to_list() == ["items.csv"]
+    assert dataset.season_group.tolist() == [1, 0]
+
+
+def test_items_that_nobody_bought_yet_stay_when_asked_for(shop, tmp_path):
+    dataset = shop(good(), items=described(tmp_path, text="title"), unsold_items=True)
+    assert dataset.items["item_id"].to_list() == ["007", "x1", "zz"]
+    assert dataset.timeline.n_items == 3
+    assert not dataset.timeline.as_of(dataset.start_of(80)).sold[2]
+
+
+def test_texts_of_purchases_fill_what_the_item_table_lacks(shop, tmp_path):
+    dataset = shop(good(), {**COLUMNS, "text": "cost"}, items=described(tmp_path, text="title"))
+    assert dataset.item_texts(dataset.start_of(80)) == ["Licence", "4.5"]
+
+
+def test_users_without_history_are_counted(shop, tmp_path):
+    (tmp_path / "users.csv").write_text("who,age,town\nann,40,Oslo\nann,41,Oslo\neve,9,Rome\n,1,Bonn\n")
+    dataset = shop(good(), users={"path": str(tmp_path / "users.csv"), "columns": {"user": "who", "text": ["age", "town"]}})
+    assert dataset.user_texts == ["40, Oslo", ""]
+    assert dropped(dataset) == {"user_without_id": 1, "duplicate_user": 1, "user_without_history": 1}
+
+
+def test_an_attribute_table_that_knows_no_id_is_refused(shop, tmp_path):
+    (tmp_path / "users.csv").write_text("who,age\nANN,40\n")
+    with pytest.raises(DataError, match=r"'user_without_history': 1.*the events have ids such as \['ann', 'bob'\]"):
+        shop(good(), users={"path": str(tmp_path / "users.csv"), "columns": {"user": "who", "text": "age"}})
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": "title"}, r"data\.items\.columns: 'item' not named"),
+        ({"item": "sku", "text": "titel"}, "no column 'titel'; did you mean 'title'"),
+        (None, r"data\.items\.columns: 'item' not named, got {}"),
+    ],
+)
+def test_an_item_table_needs_columns_that_it_has(shop, tmp_path, columns, message):
+    with pytest.raises(DataError, match=message):
+        shop(good(), items={**described(tmp_path), "columns": columns})
+
+
+def test_the_automatic_split_takes_the_last_full_weeks():
+    assert Split.auto(0, 100 * WEEK - DAY, 0) == Split((84, 91), (92, 99))  # an event on the last day of week 99
+    assert Split.auto(0, 100 * WEEK - DAY - 1, 0) == Split((83, 90), (91, 98))  # none on it: the week is not full
+
+
+@pytest.mark.parametrize(("n_weeks", "size"), [(12, 4), (13, 4), (16, 6), (19, 7), (20, 8), (59, 8)])
+def test_a_short_span_leaves_four_weeks_to_learn_from_and_says_that_last_year_is_unknown(n_weeks, size):
+    with pytest.warns(UserWarning, match=f"span {n_weeks} weeks, under 60: counters of last year's season are off"):
+        split = Split.auto(0, n_weeks * WEEK - 1, 0)
+    assert split == Split((n_weeks - 2 * size, n_weeks - size - 1), (n_weeks - size, n_weeks - 1))
+    assert split.validation[0] >= 4
+
+
+def test_the_automatic_split_counts_from_the_first_event_not_from_week_zero():
+    with pytest.raises(DataError, match="span 11 full weeks"):
+        Split.auto(50 * WEEK, 61 * WEEK - 1, 0)

@@ -1,0 +1,114 @@
+"""What check-data says about a file, against counting by hand."""
+
+import io
+import json
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from seasonrec.data import check
+from seasonrec.data.dataset import Dataset, Shop, Split
+from seasonrec.schema import DAY, WEEK, as_events
+
+START = 1_514_764_800  # Monday 2018-01-01 UTC
+
+
+def dataset(n_weeks=64, **options):
+    """Ann buys bread every Monday, Bob a lamp [red] every other week from week 1 on, Cid a tent once."""
+    rows = [("ann", "bread", START + week * WEEK) for week in range(n_weeks)]
+    rows += [("bob", "lamp", START + week * WEEK + DAY) for week in range(1, n_weeks, 2)]
+    rows += [("cid", "tent", START + (n_weeks - 1) * WEEK + 6 * DAY)]
+    events = as_events(pl.DataFrame(rows, schema=["user_id", "item_id", "time"], orient="row"), "here")
+    fields = {
+        "name": "corner",
+        "events": events,
+        "items": pl.DataFrame({"item_id": ["bread", "lamp", "tent"]}),
+        "users": pl.DataFrame({"user_id": ["ann", "bob", "cid"], "text": ["baker", None, None]}),
+        "split": Split((n_weeks - 4, n_weeks - 3), (n_weeks - 2, n_weeks - 1)),
+        "week_zero": START,
+        "text_rule": lambda events, items, cutoff: ["loaf", "lamp [red]", ""],
+        "cleaning": (("no_user", 2), ("item_never_sold", 900)),
+    }
+    return Dataset(**(fields | options))
+
+
+def test_facts_are_those_counted_by_hand_and_plain_json():
+    found = check.facts(dataset())
+    assert json.loads(json.dumps(found)) == found
+    assert (found["users"], found["items"], found["events"]) == (3, 3, 64 + 32 + 1)
+    assert (found["first"], found["last"]) == ("2018-01-01T00:00:00+00:00", "2019-03-24T00:00:00+00:00")
+    assert found["weeks"] == {"first": 0, "last": 63, "span": 64, "with_events": 64}
+    assert found["columns"]["users"] == {"user_id": 1.0, "text": pytest.approx(1 / 3)}
+    assert found["columns"]["events"]["rating"] == 0
+    assert found["events_per_user"] == {"min": 1, "25%": 16.5, "median": 32, "75%": 48, "95%": pytest.approx(60.8), "max": 64}
+    assert found["items_with_text"] == pytest.approx(2 / 3)
+    assert found["texts"] == {"bread": "loaf", "lamp": "lamp [red]"}
+    assert found["rejected"] == {"no_user": 2, "item_never_sold": 900}
+    assert found["warnings"] == []
+
+
+def test_the_split_is_told_with_its_queries_pairs_and_cold_pairs():
+    test = check.facts(dataset())["split"]["test"]
+    # Weeks 62 and 63: Ann in both, Bob in 63; Cid has no earlier event. Nothing they buy is new to the shop.
+    assert (test["weeks"], test["queries"], test["pairs"], test["cold_pairs"]) == ([62, 63], 3, 3, 0)
+    assert (test["from"], test["until"]) == ("2019-03-11T00:00:00+00:00", "2019-03-25T00:00:00+00:00")
+
+
+def test_an_item_nobody_had_bought_is_a_cold_pair():
+    lamp = as_events(pl.DataFrame({"user_id": ["ann"], "item_id": ["tent"], "time": [START + 63 * WEEK + DAY]}), "here")
+    shop = dataset()
+    shop = dataset(events=pl.concat([shop.events, lamp]))
+    assert check.facts(shop)["split"]["test"]["cold_pairs"] == 1
+
+
+def test_months_are_those_of_the_shops_clock_and_seasons_those_of_its_hemisphere():
+    short = dataset(9, split=Split((5, 6), (7, 8)))
+    assert check.facts(short)["months"] == {"Jan": 5 + 2, "Feb": 4 + 2, "Mar": 1}
+    assert check.facts(short)["seasons"] == ["winter", "spring"]
+    south = dataset(9, split=Split((5, 6), (7, 8)), shop=Shop("AU", "Australia/Sydney", "south"))
+    assert check.facts(south)["seasons"] == ["summer", "autumn"]
+    west = dataset(9, split=Split((5, 6), (7, 8)), shop=Shop("US", "America/New_York"))
+    assert "Dec" in check.facts(west)["months"]  # midnight UTC of 1 January is still the old year there
+
+
+def warned(shop):
+    return " / ".join(check.facts(shop)["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_weeks": 59}, "59 weeks, under 60"),
+        ({"n_weeks": 40}, "no events in Nov, Dec"),
+        ({"text_rule": lambda *_: ["", "", "tent"]}, "33% of items have a text"),
+        ({"cleaning": (("duplicate", 10),)}, "cleaning dropped 10 rows beside 97 events"),
+        ({"split": Split((80, 81), (82, 83))}, "no user buys in the test weeks"),
+    ],
+)
+def test_what_may_surprise_is_said(options, message):
+    assert message in warned(dataset(**options))
+
+
+def test_stray_times_and_single_events_are_said():
+    stray = as_events(pl.DataFrame({"user_id": list("abcd"), "item_id": ["tent"] * 4, "time": [0] * 4}), "here")
+    shop = dataset(users=pl.DataFrame({"user_id": [*"abcd", "ann", "bob", "cid"]}))
+    shop = dataset(events=pl.concat([shop.events, stray]), users=shop.users)
+    assert "look for stray times" in warned(shop)
+    assert "most users have a single event" in warned(shop)
+
+
+def test_the_report_shows_every_part_and_takes_no_text_for_markup():
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(check.report(dataset(59)))
+    shown = console.export_text()
+    for part in (
+        "corner: 89 events of 3 users and 3 items",
+        "lamp [red]",
+        "item_never_sold",
+        "validation",
+        "cold pairs",
+        "! 59 weeks",
+        "winter",
+    ):
+        assert part in shown

@@ -1,0 +1,294 @@
+"""The run record: what ran, on which data, code and machine, what each stage cost, and the tables that came out.
+
+A run is one folder. `run.json` is written again whenever something becomes known, so that a killed run leaves a record too.
+No environment variable is ever stored, and a configuration value whose key names a secret is masked.
+"""
+
+import json
+import math
+import os
+import re
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import polars as pl
+
+from seasonrec.data.dataset import Dataset
+from seasonrec.errors import DataError
+from seasonrec.experiments import memory, provenance
+from seasonrec.schema import TIME
+
+RECORD: Final = "run.json"
+RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+WITHIN, SO_FAR = "peak within the stage", "peak of the process so far"
+# Columns of the tables in a run's folder. Examples have more: one per head, and a score is the sum of its heads' parts.
+TABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "metrics": ("method", "split", "slice", "metric", "k", "value", "low", "high", "n_queries"),
+    "significance": ("other", "slice", "metric", "difference", "low", "high", "p", "p_holm", "detectable", "n_queries"),
+    "losses": ("fit", "epoch", "step", "name", "value"),
+    "weeks": ("method", "split", "week", "date", "slice", "metric", "value", "n_queries"),
+    "seasonality": ("item_id", "text", "week_of_year", "share"),
+    "examples": ("user_id", "date", "season", "rank", "item_id", "text", "score"),
+}
+_WHOLE: Final = ("k", "n_queries", "epoch", "step", "week", "week_of_year", "rank")
+_TEXT: Final = ("method", "split", "slice", "metric", "other", "fit", "name", "date", "item_id", "text", "user_id", "season")
+_SECRET: Final = re.compile(r"^token$|(?:^|_)(?:api_?key|password|secret|credentials?|(?:access|auth|api|hf)_token)$", re.IGNORECASE)
+_MASK: Final = "***"
+
+
+class RunRecord:
+    """The record of one run, kept in `folder`/run.json.
+
+    A folder that already has a record is a run that goes on: its start, stages and facts are kept and new stages follow.
+    As a context manager it ends the record: "finished", or "failed" with the error.
+
+    Args:
+        folder: of the run; made where missing.
+        config: the composed configuration in plain containers; its `seed` is the run's.
+        command: the words of the command line; by default this process's.
+
+    Raises:
+        DataError: a value that JSON cannot hold, or an earlier record that cannot be read.
+    """
+
+    def __init__(self, folder: str | Path, config: Mapping[str, Any], *, command: Sequence[str] | None = None):
+        self.folder = Path(folder)
+        earlier = read_record(self.folder) if (self.folder / RECORD).exists() else {}
+        self._peaks: list[float] = []  # of the open stages, outermost first
+        self._error: BaseException | None = None
+        now = _now()
+        self._content: dict[str, Any] = {
+            "status": RUNNING,
+            "error": None,
+            "stage": None,
+            "started": earlier.get("started", now),
+            "resumed": [*earlier.get("resumed", []), *([now] if earlier else [])],
+            "finished": None,
+            "command": shlex.join(_masked_word(word) for word in (sys.argv if command is None else command)),
+            "seed": plain(config.get("seed"), "config.seed"),
+            "seasonrec": provenance.version("seasonrec"),
+            "code": provenance.code_version(),
+            "data": earlier.get("data"),
+            "stages": earlier.get("stages", []),
+            "facts": earlier.get("facts", {}),
+            "machine": provenance.machine(),
+            "versions": provenance.package_versions(),
+            "config": _masked(plain(config, "config")),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.save()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Records the wall time and the peak memory of what runs inside. An error marks the record as failed and goes on.
+
+        Stages may nest: an outer one's peak includes its inner ones'.
+        """
+        outer, within = self._content["stage"], self._begin_peak()
+        self._content |= {"status": RUNNING, "stage": name}
+        self.save()
+        start, failed = time.perf_counter(), True
+        try:
+            yield
+            failed = False
+        except BaseException as error:
+            self.fail(error)
+            raise
+        finally:
+            self._end_stage(name, time.perf_counter() - start, within, failed)
+            self._content["stage"] = outer
+            self.save()
+
+    def data(self, dataset: Dataset) -> None:
+        """Records the data used: name, digest, sizes, span, split, shop and how many rows each cleaning step dropped."""
+        times = dataset.events[TIME]
+        self._content["data"] = {
+            "name": dataset.name,
+            "digest": dataset.digest,
+            "users": dataset.n_users,
+            "items": dataset.n_items,
+            "events": len(dataset.events),
+            "first_event": _moment(times.min()),
+            "last_event": _moment(times.max()),
+            "split": {name: [weeks[0], weeks[-1]] for name, weeks in dataset.split.weeks.items()},
+            "shop": asdict(dataset.shop),
+            "cleaning": [{"step": step, "dropped": int(dropped)} for step, dropped in dataset.cleaning],
+        }
+        self.save()
+
+    def facts(self, **facts: Any) -> None:
+        """Records anything else, e.g. `parameters={"encoder": {"total": 10, "trainable": 2}}`; a later value replaces an earlier one.
+
+        Raises:
+            DataError: a value that JSON cannot hold.
+        """
+        self._content["facts"] |= plain(facts, "facts")
+        self.save()
+
+    def table(self, name: str, frame: pl.DataFrame) -> None:
+        """Writes one of `TABLES` into the folder as CSV; the metrics as Parquet too.
+
+        Raises:
+            DataError: a name that is none of them, or a column missing.
+        """
+        if name not in TABLES:
+            raise DataError(f"run record: no table is called {name!r}; there are {', '.join(TABLES)}")
+        _check_columns(name, frame, f"table {name!r} of the run record")
+        frame.write_csv(self.folder / f"{name}.csv")
+        if name == "metrics":
+            frame.write_parquet(self.folder / f"{name}.parquet")
+
+    def finish(self) -> None:
+        """Ends the record of a run that went well."""
+        self._content |= {"status": FINISHED, "stage": None, "finished": _now()}
+        self.save()
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the record of a run that an error stopped. The same error passing through outer stages changes nothing."""
+        if error is self._error:
+            return
+        self._error = error
+        self._content |= {"status": FAILED, "finished": _now()}
+        self._content["error"] = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "stage": self._content["stage"],
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+        self.save()
+
+    def save(self) -> None:
+        """Writes run.json in one step: whoever reads meets the old record or the new one, never half of one."""
+        draft = self.folder / f".{RECORD}.{os.getpid()}"
+        # A lone surrogate, e.g. of a file name that is no UTF-8, becomes its JSON escape.
+        with draft.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            json.dump(self._content, file, indent=2, ensure_ascii=False, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.folder / RECORD)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.finish()
+        else:
+            self.fail(error)
+
+    def _begin_peak(self) -> bool:
+        # Resetting forgets what the stages around this one have reached: keep it first.
+        self._peaks = [max(known, memory.peak()) for known in self._peaks] + [0.0]
+        return memory.reset_peak()
+
+    def _end_stage(self, name: str, seconds: float, within: bool, failed: bool) -> None:
+        self._peaks = [max(known, memory.peak()) for known in self._peaks]
+        peak, gpu = self._peaks.pop(), memory.gpu_peak()
+        row = {"name": name, "seconds": round(seconds, 3), "peak_memory_mb": round(peak, 1) or None, "memory": WITHIN if within else SO_FAR}
+        if gpu is not None:
+            row["gpu_peak_memory_mb"] = round(gpu, 1)
+            self._content["machine"] = provenance.machine()  # when the run began, the GPU was not in use yet
+        if failed:
+            row["failed"] = True
+        self._content["stages"].append(row)
+
+
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """What run.json of a run's folder holds.
+
+    Raises:
+        DataError: there is none, or it is no record.
+    """
+    path = Path(folder) / RECORD
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path.parent}: no {RECORD} there; give the folder of a run, outputs/<experiment>/<time>") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); restore it, or remove it to begin a new record") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds a {type(content).__name__}, wanted the object that a run writes; restore it")
+    return content
+
+
+def read_table(folder: str | Path, name: str) -> pl.DataFrame | None:
+    """One of `TABLES` from a run's folder, ids and texts as strings; None where the run wrote none.
+
+    Raises:
+        DataError: a file that lacks a column or holds text where numbers belong.
+    """
+    path = Path(folder) / f"{name}.csv"
+    if not path.exists():
+        return None
+    try:
+        cells = pl.read_csv(path, infer_schema=False)
+        _check_columns(name, cells, str(path))
+        return cells.cast({column: _type_of(column) for column in cells.columns})
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: {str(error).splitlines()[0]}; wanted the columns {', '.join(TABLES[name])}") from error
+
+
+def plain(value: Any, where: str) -> Any:
+    """The value in what JSON has; NumPy and torch become Python's own. Numbers that JSON lacks become "nan", "inf", "-inf".
+
+    Args:
+        where: names the value in errors, e.g. "facts".
+
+    Raises:
+        DataError: something else than text, numbers, dates, paths, dataclasses and containers of these.
+    """
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Path | date):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(part, f"{where}.{key}") for key, part in value.items()}
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
+        parts = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+        return [plain(part, f"{where}[{place}]") for place, part in enumerate(parts)]
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value), where)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist(), where)
+    raise DataError(f"run record: {where} is a {type(value).__name__}, wanted text, numbers, lists or mappings; convert it first")
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _MASK if part and _SECRET.search(key) else _masked(part) for key, part in value.items()}
+    return [_masked(part) for part in value] if isinstance(value, list) else value
+
+
+def _masked_word(word: str) -> str:
+    key, equals, _ = word.partition("=")
+    return f"{key}={_MASK}" if equals and _SECRET.search(key.rpartition(".")[2]) else word
+
+
+def _check_columns(name: str, frame: pl.DataFrame, where: str) -> None:
+    if missing := [column for column in TABLES[name] if column not in frame.columns]:
+        raise DataError(f"{where}: lacks {missing}; found {frame.columns}, wanted {', '.join(TABLES[name])}")
+
+
+def _type_of(column: str) -> pl.DataType:
+    if column in _TEXT:
+        return pl.String()
+    return pl.Int64() if column in _WHOLE else pl.Float64()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _moment(seconds: Any) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()

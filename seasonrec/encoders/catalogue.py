@@ -1,0 +1,123 @@
+"""The texts of a shop as vectors: each distinct text once, looked up by item and by user."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from seasonrec.encoders.encoder import TextEncoder
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Text vectors as the heads see them in one step.
+
+    Args:
+        vectors: one per distinct text [n_texts, d_text].
+        of_item, of_user: the text of each item [n_items] and of each user [n_users + 1]; the last is that of an unknown user, "".
+        context: the season's words as a vector [d_text].
+    """
+
+    vectors: Tensor
+    of_item: Tensor
+    of_user: Tensor
+    context: Tensor
+
+    def match(self, wanted: Tensor, items: Tensor | None) -> Tensor:
+        """The products of vectors in the text space with those of catalogue rows, None for all, [n, C].
+
+        Args:
+            wanted: [n, d_text].
+        """
+        if items is None:  # many products share a text: each text is met once
+            return (wanted @ self.vectors.T)[:, self.of_item]
+        return wanted @ self.vectors[self.of_item[items]].T
+
+
+class CatalogueTexts(nn.Module):
+    """Keeps the vectors of all texts, and encodes again, with gradients, those that a step needs if the encoder is trained.
+
+    A step of a trained encoder sees fresh vectors of at most `n_fresh` texts; the others are as old as the last `refresh`.
+
+    Args:
+        encoder: the backbone with its pooling, prepared by a fine-tuning mode.
+        item_texts, user_texts: of each row; "" where there is none.
+        n_fresh: texts encoded with gradients in a step; read only where the encoder has trainable parameters.
+        cache: folder of encoded texts on disk; only for an encoder as it was loaded.
+        progress: called with the number of texts encoded since the last call.
+    """
+
+    encoder: TextEncoder
+    vectors: Tensor
+    of_item: Tensor
+    of_user: Tensor
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        item_texts: Sequence[str],
+        user_texts: Sequence[str],
+        *,
+        n_fresh: int = 256,
+        cache: Path | None = None,
+        progress: Callable[[int], None] | None = None,
+    ):
+        super().__init__()
+        self.encoder, self.n_fresh = encoder, n_fresh
+        # The last user is row -1: a user of whom nothing is known.
+        distinct, row = np.unique(np.array([*item_texts, *user_texts, ""], object), return_inverse=True)
+        self._texts, self._tokens = distinct.tolist(), encoder.tokenize(distinct.tolist())
+        self._contexts: dict[str, Tensor] = {}
+        self.register_buffer("of_item", torch.from_numpy(row[: len(item_texts)]), persistent=False)
+        self.register_buffer("of_user", torch.from_numpy(row[len(item_texts) :]), persistent=False)
+        vectors = encoder.encode(self._texts, cache=cache, progress=progress)
+        self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
+
+    @property
+    def trained(self) -> bool:
+        """Whether any parameter of the encoder learns."""
+        return any(p.requires_grad for p in self.encoder.parameters())
+
+    @property
+    def d_text(self) -> int:
+        """The width of a vector."""
+        return self.vectors.shape[1]
+
+    def item_vectors(self) -> NDArray[np.float32]:
+        """The vector of each catalogue item, [n_items, d_text]."""
+        return self.vectors[self.of_item].cpu().numpy()
+
+    def refresh(self) -> None:
+        """Encodes all texts with the encoder as it is now."""
+        self._contexts.clear()
+        self.vectors.copy_(torch.from_numpy(self.encoder.encode(self._texts)))
+
+    def forward(self, context: str, items: Tensor | None = None) -> Texts:
+        """The vectors of a step.
+
+        Args:
+            context: the season in words.
+            items: catalogue rows whose texts should be fresh if the encoder is trained, the most important first.
+        """
+        vectors = self.vectors
+        if self.trained and self.training and items is not None:
+            rows = _first_distinct(self.of_item[items], self.n_fresh)
+            vectors = vectors.index_copy(0, rows, self.encoder(self._tokens.take(rows.cpu().numpy())))
+        return Texts(vectors, self.of_item, self.of_user, self._context(context))
+
+    def _context(self, text: str) -> Tensor:
+        if self.trained and self.training:
+            return self.encoder(self.encoder.tokenize([text]))[0]
+        if text not in self._contexts:
+            self._contexts[text] = torch.from_numpy(self.encoder.encode([text])[0]).to(self.vectors)
+        return self._contexts[text]
+
+
+def _first_distinct(rows: Tensor, n: int) -> Tensor:
+    """The first n distinct values, in order of their first appearance."""
+    values, place = np.unique(rows.cpu().numpy(), return_index=True)
+    return torch.from_numpy(values[np.argsort(place)][:n]).to(rows.device)

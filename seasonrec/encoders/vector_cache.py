@@ -1,0 +1,71 @@
+"""Vectors of texts on disk, text by text, so that a later cut-off or another data set encodes only what is new."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import numpy as safetensors
+
+log = logging.getLogger(__name__)
+
+Keys = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+
+
+def text_keys(texts: Sequence[str]) -> Keys:
+    """A 64-bit hash of each text, [n]; two of a million texts share one with probability 3e-8."""
+    return np.frombuffer(b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts), np.int64)
+
+
+class VectorCache:
+    """The vectors that one encoder gave, as safetensors shards in one folder.
+
+    A shard's name is the hash of its bytes: a damaged one is noticed, and two processes that write at once cannot disturb each other.
+
+    Args:
+        folder: of this encoder alone, made when something is written.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def read(self, texts: Sequence[str], into: Vectors) -> NDArray[np.bool_]:
+        """Puts the known vectors of distinct texts into the rows of `into` [n, d] and tells which were known, [n]."""
+        keys = text_keys(texts)
+        order = np.argsort(keys)
+        ascending, known = keys[order], np.zeros(len(keys), bool)
+        for path in sorted(self.folder.glob("*.safetensors")) if len(keys) else ():
+            shard_keys, vectors = self._shard(path, into.shape[1])
+            place = np.minimum(np.searchsorted(ascending, shard_keys), len(keys) - 1)
+            wanted = ascending[place] == shard_keys
+            rows = order[place[wanted]]
+            into[rows], known[rows] = vectors[wanted], True
+        return known
+
+    def add(self, texts: Sequence[str], vectors: Vectors) -> None:
+        """Keeps vectors [n, d] as one more shard, which appears whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        data = safetensors.save({"key": text_keys(texts), "vector": vectors})
+        part = self.folder / f"{uuid4().hex}.part"
+        part.write_bytes(data)
+        part.replace(self.folder / f"{_name(data)}.safetensors")
+
+    def _shard(self, path: Path, d: int) -> tuple[Keys, Vectors]:
+        data = b""
+        with suppress(FileNotFoundError):  # another process may have removed it just now
+            data = path.read_bytes()
+        if path.stem != _name(data):
+            log.warning("%s is damaged: removed, its texts are encoded again", path)
+            path.unlink(missing_ok=True)
+            return np.empty(0, np.int64), np.empty((0, d), np.float32)
+        shard = safetensors.load(data)
+        return shard["key"], shard["vector"]
+
+
+def _name(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]

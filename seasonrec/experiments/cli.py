@@ -1,0 +1,256 @@
+"""The `seasonrec` command: a verb, then Hydra overrides.
+
+Imports of this module stay light, so that `seasonrec --help` answers at once; a verb imports what it needs when it runs.
+"""
+
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import seasonrec
+from seasonrec.errors import ConfigError, SeasonrecError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+FAILED: Final = 2  # exit status after an error that the user can mend; 1 is Python's own after a traceback
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Something that the command does.
+
+    Args:
+        function: "module:name" of the function that takes the config.
+        config: name of its root file in conf/, and of its schema.
+        says: one line for the list of verbs.
+    """
+
+    function: str
+    config: str
+    says: str
+
+
+VERBS: Final = {
+    "train": Verb("seasonrec.experiments.train:train", "train", "data -> text encoder -> joint training -> evaluation -> report"),
+    "evaluate": Verb("seasonrec.experiments.evaluate:evaluate", "evaluate", "the baselines alone, or the lists of a run once more"),
+    "recommend": Verb("seasonrec.experiments.recommend:recommend", "recommend", "lists of a trained run for users and a date"),
+    "check-data": Verb("seasonrec.experiments.check_data:check_data", "check_data", "what seasonrec sees in a file, before anyone trains"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a verb with its overrides, e.g. ["train", "seed=1,2,3"].
+
+    Args:
+        argv: without the program's name; those of the process by default.
+
+    Raises:
+        SystemExit: status 0 after help, 2 after an error, which is then on stderr in one line.
+    """
+    verb, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if verb in ("-h", "--help"):
+        print(overview())
+    elif verb == "--version":
+        print(f"seasonrec {version('seasonrec')}")
+    else:
+        errors = nullcontext if os.environ.get("HYDRA_FULL_ERROR") == "1" else plain_errors
+        with errors():
+            run(verb.replace("_", "-"), rest, errors)
+
+
+def overview() -> str:
+    """The verbs and how to learn more."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:{width}}  {verb.says}" for name, verb in VERBS.items())
+    return f"""usage: seasonrec VERB [key=value ...]
+
+Seasonal product recommendation with language models: this user, this week of the year, which products?
+
+{verbs}
+
+  seasonrec VERB --help      its keys, its config groups with their choices, examples
+  seasonrec VERB --cfg job   the config that it would run with
+  key=1,2,3                  runs once for each value
+  --config-dir DIR           adds config files of your own"""
+
+
+def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+    """Lets Hydra compose the verb's config and run it, once or for each value of a sweep.
+
+    Args:
+        errors: the context in which a single run does its work, for Hydra announces every error that leaves it.
+
+    Raises:
+        ConfigError: no such verb, or no configs.
+    """
+    import hydra
+
+    if name not in VERBS:
+        from seasonrec.experiments.config import nearest
+
+        raise ConfigError(f"there is no verb {name!r}; {nearest(name, VERBS)}")
+    verb, words = VERBS[name], rewrite(name, arguments)
+    sweep = bool({"-m", "--multirun"} & set(words))
+    called = sys.argv
+
+    def job(cfg: "DictConfig") -> Any:
+        sys.argv = called  # Lightning starts the processes of further devices by this command line
+        # A sweep has to go on when one of its jobs fails: its errors are left to Hydra until the end.
+        with nullcontext() if sweep else errors():
+            return prepare(verb, cfg)(cfg)
+
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # a class of the user's own is named by its file in the folder that the command is called from
+    sys.argv = [f"seasonrec {name}", *words]
+    try:
+        with _hydra_raises():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb.config)(job)()
+    finally:
+        sys.argv = called
+
+
+def prepare(verb: Verb, cfg: "DictConfig") -> Callable[["DictConfig"], Any]:
+    """The verb's function, after its config was found to be in order and got the folder of this run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from seasonrec.experiments.config import SCHEMAS, check_config
+
+    if "paths" in cfg:
+        cfg.paths.run = HydraConfig.get().runtime.output_dir
+    check_config(cfg, SCHEMAS[verb.config])
+    return pkgutil.resolve_name(verb.function)
+
+
+def conf_dir() -> Path:
+    """The folder of configs: inside the package when it was installed, beside it in the repository.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    package = Path(seasonrec.__file__).parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError(f"no configs in {package / 'conf'} nor beside {package}; install seasonrec again")
+
+
+def groups() -> list[str]:
+    """The config groups that seasonrec ships, e.g. head/seasonal."""
+    return sorted({path.parent.relative_to(conf_dir()).as_posix() for path in conf_dir().glob("*/**/*.yaml")})
+
+
+def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
+    """A verb's arguments as Hydra wants them.
+
+    A sweep asks for `--multirun` by itself, `check-data` takes a bare file name, a resumed run goes on in its own folder,
+    and ids of users stay text: Hydra would read `users=1,2` as a sweep and `users=1e5` as a number.
+    """
+    words = list(arguments)
+    if name == "train":
+        words += [_run_in(word) for word in words if word.startswith("resume=") and word != "resume=null"]
+    if name == "check-data":
+        words = _file_first(words)
+    if name == "recommend":
+        words = [_as_text(word) if word.startswith("users=") else word for word in words]
+    return [*words, "--multirun"] if _is_sweep(words) else words
+
+
+def _run_in(resume: str) -> str:
+    """The override that makes a resumed run's folder the folder of this run.
+
+    Raises:
+        ConfigError: there is no such folder, and Hydra would make an empty one.
+    """
+    folder = resume.removeprefix("resume=")
+    if not Path(folder.strip("'\"")).is_dir():
+        raise ConfigError(f"resume: there is no folder {folder}; give that of an interrupted run, e.g. resume=outputs/train/<time>")
+    return f"hydra.run.dir={folder}"
+
+
+def _file_first(words: list[str]) -> list[str]:
+    if not words or words[0].startswith("-") or "=" in words[0]:
+        return words
+    file, *rest = words
+    adapter = [] if any(word.startswith("data=") for word in rest) else ["data=table"]
+    return [*adapter, f"data.path={_quoted(file)}", *rest]
+
+
+def _as_text(word: str) -> str:
+    """key=value with the value in quotes; one in quotes already and a [list] stay."""
+    key, _, value = word.partition("=")
+    return word if value[:1] in ("'", '"', "[") else f"{key}={_quoted(value)}"
+
+
+def _quoted(text: str) -> str:
+    """A text as Hydra takes it as it stands, whatever signs are in it."""
+    return "'" + text.replace("'", r"\'") + "'"
+
+
+def _is_sweep(words: Sequence[str]) -> bool:
+    """Whether an override has several values and nothing says yet what to do with them."""
+    from hydra._internal.utils import get_args_parser
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    # Hydra's own parser knows which words are values of its flags, e.g. of --config-dir.
+    flags = get_args_parser().parse_known_args(list(words))[0]
+    if flags.multirun or flags.run or flags.cfg or flags.info or flags.help:
+        return False
+    return any(each.is_sweep_override() for each in OverridesParser.create().parse_overrides(flags.overrides))
+
+
+@contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """While open, Hydra hands its errors over; left alone it would print them, some with a traceback, and exit."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """While open, an error that the user can mend ends the program with one message on stderr, any other with its traceback.
+
+    Raises:
+        SystemExit: status 2, after such an error.
+    """
+    from hydra.errors import CompactHydraException
+
+    try:
+        yield
+    except (SeasonrecError, CompactHydraException) as error:
+        print(f"error: {_in_words(error)}", file=sys.stderr)
+        raise SystemExit(FAILED) from None
+
+
+def _in_words(error: Exception) -> str:
+    """What is wrong and what the nearest valid names are."""
+    from hydra.errors import MissingConfigException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from seasonrec.experiments.config import explain, nearest
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, SeasonrecError | OmegaConfBaseException):
+        cause = cause.__cause__
+    if isinstance(cause, SeasonrecError):
+        return str(cause)  # Hydra wraps what a constructor raises
+    if isinstance(cause, OmegaConfBaseException):
+        if "/" in str(cause.key):
+            return f"there is no config group {cause.key}; {nearest(str(cause.key), groups())}"
+        return explain(cause)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group} has no choice {option!r}; {nearest(option, error.options)}"
+    return f"{str(error).strip()}\nHYDRA_FULL_ERROR=1 shows where it comes from"

@@ -1,0 +1,238 @@
+"""What a composed config may hold, checked before anything runs.
+
+Hydra refuses unknown keys on the command line but takes any key from a file. Here a key must be known wherever it stands:
+plain keys by a typed schema, the keys of a constructor call (`_target_`) by the signature of what it calls.
+"""
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import singledispatch
+from typing import Any, Final
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from seasonrec.errors import ConfigError
+
+# What Hydra itself reads in a constructor call.
+HYDRA_KEYS: Final = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
+
+
+@dataclass
+class Paths:
+    """Folders.
+
+    Args:
+        output: where runs go.
+        cache: prepared data, text vectors and results of baselines, shared by all runs.
+        run: the folder of this run; the command fills it in.
+    """
+
+    output: str = MISSING
+    cache: str = MISSING
+    run: str | None = None
+
+
+@dataclass
+class Eval:
+    """How lists are made and compared; see conf/eval/default.yaml."""
+
+    k: int = MISSING
+    batch_size: int = MISSING
+    n_resamples: int = MISSING
+    n_paired: int = MISSING
+
+
+@dataclass
+class Model:
+    """The joint model: each head under a name of its own, as `# @package model.heads.<name>` puts it; see conf/train.yaml."""
+
+    heads: dict[str, Any] = field(default_factory=dict)
+    n_fresh_texts: int = MISSING
+    text_neighbours: dict[str, Any] | None = None
+
+
+@dataclass
+class CheckDataConfig:
+    """The keys of `seasonrec check-data`; a group whose file is a constructor call stays a mapping."""
+
+    data: dict[str, Any] = MISSING
+    paths: Paths = field(default_factory=Paths)
+    output: str | None = None
+
+
+@dataclass
+class RecommendConfig:
+    """The keys of `seasonrec recommend`."""
+
+    run: str = MISSING
+    users: Any = MISSING  # a list, or text: ids with commas or the path of a file
+    date: str = MISSING
+    k: int = 10
+    new_only: bool = False
+    output: str | None = None
+    n_threads: int | None = None
+
+
+@dataclass
+class EvaluateConfig:
+    """The keys of `seasonrec evaluate`."""
+
+    name: str = MISSING
+    seed: int = 0
+    n_threads: int | None = None
+    run: str | None = None
+    data: dict[str, Any] = MISSING
+    seasons: dict[str, Any] = MISSING
+    encoder: dict[str, Any] = MISSING
+    finetune: dict[str, Any] = MISSING
+    model: Model = field(default_factory=Model)
+    baseline: dict[str, Any] = MISSING
+    eval: Eval = field(default_factory=Eval)
+    paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class TrainConfig:
+    """The keys of `seasonrec train`."""
+
+    name: str = MISSING
+    seed: int = 0
+    resume: str | None = None
+    n_threads: int | None = None
+    data: dict[str, Any] = MISSING
+    seasons: dict[str, Any] = MISSING
+    encoder: dict[str, Any] = MISSING
+    finetune: dict[str, Any] = MISSING
+    model: Model = field(default_factory=Model)
+    mixer: dict[str, Any] = MISSING
+    loss: dict[str, Any] = MISSING
+    optim: dict[str, Any] = MISSING
+    sampling: dict[str, Any] = MISSING
+    trainer: dict[str, Any] = MISSING
+    callbacks: dict[str, Any] = field(default_factory=dict)  # callbacks=none and logger=none are empty files
+    logger: dict[str, Any] = field(default_factory=dict)
+    eval: Eval = field(default_factory=Eval)
+    baseline: dict[str, Any] = field(default_factory=dict)
+    paths: Paths = field(default_factory=Paths)
+
+
+SCHEMAS: Final[Mapping[str, type]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "recommend": RecommendConfig,
+    "check_data": CheckDataConfig,
+}
+
+
+def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
+    """Nothing, if every key of the config is known, every mandatory one is given and every class can be called as written.
+
+    Args:
+        cfg: composed by Hydra, without Hydra's own node.
+        schema: dataclass of the root keys, one of `SCHEMAS`.
+
+    Raises:
+        ConfigError: an unknown key or argument (with the nearest known ones), a value of the wrong type, a missing one, a
+            `_target_` that cannot be imported.
+    """
+    try:
+        if missing := sorted(OmegaConf.missing_keys(cfg)):
+            needed = " ".join(f"{key}=..." for key in missing)
+            raise ConfigError(f"{', '.join(missing)}: no value given; add {needed} to the command line or to a config file")
+        OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    _check_calls(OmegaConf.to_container(cfg, resolve=True), "")
+
+
+def nearest(name: str, known: Iterable[Any]) -> str:
+    """The known names most like one that is not among them, as words: "did you mean 'seed'?", or all there are."""
+    names = sorted(str(each) for each in known)
+    if close := get_close_matches(name, names, n=3):
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    return f"known are {', '.join(names)}" if names else "there are none"
+
+
+def explain(error: OmegaConfBaseException) -> str:
+    """OmegaConf's error in one line: where, what, and the nearest known keys if one is unknown."""
+    what = str(error.msg or error).partition("\n")[0]
+    if isinstance(error, ConfigKeyError | ConfigAttributeError) and isinstance(error.parent_node, DictConfig):
+        known = [key for key in error.parent_node if key != "hydra"]
+        return f"{error.full_key}: there is no such key; {nearest(str(error.key), known)}"
+    return f"{error.full_key}: {what}" if error.full_key else what
+
+
+@singledispatch
+def _check_calls(node: object, path: str) -> None:
+    """Checks each constructor call at and under a node of plain mappings and lists."""
+
+
+@_check_calls.register
+def _(node: dict, path: str) -> None:
+    if "_target_" in node:
+        _check_call(node, path)
+    for key, child in node.items():
+        _check_calls(child, f"{path}.{key}" if path else str(key))
+
+
+@_check_calls.register
+def _(node: list, path: str) -> None:
+    for place, child in enumerate(node):
+        _check_calls(child, f"{path}[{place}]")
+
+
+def _check_call(node: Mapping[str, Any], path: str) -> None:
+    target = node["_target_"]
+    parameters = _parameters(_resolve(target, path))
+    if parameters is None:
+        return
+    given = {str(key) for key in node} - HYDRA_KEYS
+    named = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    if not any(each.kind == each.VAR_KEYWORD for each in parameters):
+        for name in sorted(given - named):
+            raise ConfigError(f"{path}.{name}: {target} takes no argument {name!r}; {nearest(name, named)}")
+    # A partial call is finished by the builder, positional arguments are counted by Python itself.
+    if node.get("_partial_") or node.get("_args_"):
+        return
+    for each in parameters:
+        if each.name in named - given and each.default is each.empty:
+            raise ConfigError(f"{path}: {target} needs the argument {each.name!r}; add {path}.{each.name}")
+
+
+def _resolve(target: object, path: str) -> Callable:
+    """The class or function that a `_target_` names.
+
+    Raises:
+        ConfigError: not a dotted name, not importable, not there, not callable.
+    """
+    if not isinstance(target, str) or "." not in target:
+        raise ConfigError(f"{path}._target_: wanted a dotted name such as package.module.Class, got {target!r}")
+    try:
+        found = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{path}._target_: cannot import {target}: {error}{_siblings(target)}") from error
+    if not callable(found):
+        raise ConfigError(f"{path}._target_: {target} is {type(found).__name__}, which cannot be called; name a class or a function")
+    return found
+
+
+def _siblings(target: str) -> str:
+    """The public names of the target's module that are most like the target's own, as the end of a sentence."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = pkgutil.resolve_name(module)
+    except (ImportError, AttributeError, ValueError):
+        return "; is its package installed, or its file in the folder that you call from?"
+    return f"; {nearest(name, [each for each in vars(found) if not each.startswith('_')])}"
+
+
+def _parameters(target: Callable) -> list[inspect.Parameter] | None:
+    """What a call takes; None for the few built-in ones that do not say."""
+    try:
+        return list(inspect.signature(target).parameters.values())
+    except ValueError:
+        return None

@@ -1,0 +1,57 @@
+"""What training reads: the queries of the weeks before a cut-off, in batches."""
+
+from dataclasses import dataclass, field
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from seasonrec.data.batches import Batcher, TrainingBatches
+from seasonrec.data.candidates import CandidateSampler
+from seasonrec.data.timeline import AsOf
+from seasonrec.errors import ConfigError
+from seasonrec.schema import WEEK
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """From which queries, in which portions and against which candidates the model learns.
+
+    Args:
+        n_weeks: how many of the last weeks before the cut-off; older ones have thinner histories and last year's counters are missing.
+        batch_size: queries a batch, all of one week.
+        candidates: what the softmax runs over.
+        skip_weeks: weeks at the very beginning of the data that are history only.
+    """
+
+    n_weeks: int = 40
+    batch_size: int = 128
+    candidates: CandidateSampler = field(default_factory=CandidateSampler)
+    skip_weeks: int = 4
+
+    def __post_init__(self) -> None:
+        if self.n_weeks < 1 or self.batch_size < 1:
+            raise ConfigError(f"sampling: n_weeks is {self.n_weeks} and batch_size {self.batch_size}, wanted at least 1 each")
+
+    def weeks(self, past: AsOf) -> range:
+        """The weeks to learn from as of a cut-off."""
+        first = past.week - int((past.time - past.start) // WEEK) + self.skip_weeks
+        return range(max(past.week - self.n_weeks, min(first, past.week - 1)), past.week)
+
+
+class QueryData(pl.LightningDataModule):
+    """Batches of past queries, as of one cut-off.
+
+    Args:
+        past: all that was known at the cut-off.
+        seed: of the order of queries and of the candidates drawn.
+    """
+
+    def __init__(self, past: AsOf, batcher: Batcher, sampling: Sampling, seed: int):
+        super().__init__()
+        self.batches = TrainingBatches(
+            past, sampling.weeks(past), batcher, batch_size=sampling.batch_size, sampler=sampling.candidates, seed=seed
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """One pass over the queries; batches are made whole, so nothing is collated."""
+        return DataLoader(self.batches, batch_size=None)

@@ -1,0 +1,75 @@
+"""The joint model: one text encoder, several heads, one mixed score."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from seasonrec.data.batches import Batch
+from seasonrec.encoders.catalogue import CatalogueTexts, Texts
+from seasonrec.errors import ConfigError
+from seasonrec.heads.head import HeadFactory, Sizes
+from seasonrec.joint.mixer import MixerFactory
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a batch's candidates.
+
+    Args:
+        total: what ranks [B, C].
+        mixed: what each head contributes to it, broadcastable to [B, C]; they add up to `total`.
+        by_head: each head's own scores before mixing, broadcastable to [B, C].
+    """
+
+    total: Tensor
+    mixed: Mapping[str, Tensor]
+    by_head: Mapping[str, Tensor]
+
+
+class JointModel(nn.Module):
+    """Scores candidates by heads that share one text encoder, and mixes them.
+
+    Args:
+        texts: the shop's texts and their encoder.
+        sizes: widths set by data and encoder.
+        heads: head factories by task name, e.g. seasonal, cf, content; only those that take part.
+        mixer: factory of the mixer.
+
+    Raises:
+        ConfigError: there are no heads.
+    """
+
+    texts: CatalogueTexts
+    heads: nn.ModuleDict
+
+    def __init__(self, texts: CatalogueTexts, sizes: Sizes, heads: Mapping[str, HeadFactory], mixer: MixerFactory):
+        super().__init__()
+        if not heads:
+            raise ConfigError("the model has no heads; choose at least one, e.g. head/seasonal=default, and give it a positive loss weight")
+        self.texts = texts
+        self.heads = nn.ModuleDict({name: head(sizes) for name, head in heads.items()})
+        self.mixer = mixer(sizes, list(heads))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.texts.vectors.device
+
+    def forward(self, batch: Batch, *, detach_heads: bool = False) -> Scores:
+        """The scores of a batch.
+
+        Args:
+            detach_heads: the mixed score sends no gradients into the heads, only into the mixer.
+        """
+        texts = self._texts(batch)
+        by_head = {name: head(batch, texts) for name, head in self.heads.items()}
+        mixed = self.mixer({name: s.detach() for name, s in by_head.items()} if detach_heads else by_head, batch)
+        first, *others = mixed.values()
+        total = sum(others, first).expand(len(batch.user), -1)
+        return Scores(total, mixed, by_head)
+
+    def _texts(self, batch: Batch) -> Texts:
+        items = batch.truth_items() if self.training and self.texts.trained else None
+        return self.texts(batch.moment.context, items)

@@ -1,0 +1,43 @@
+"""The joint model as a scorer: what evaluation and serving ask."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seasonrec.data.batches import Batcher
+from seasonrec.data.timeline import AsOf
+from seasonrec.joint.model import JointModel, Scores
+
+
+class JointScorer:
+    """Scores the whole catalogue with a trained model.
+
+    Args:
+        model: put into evaluation mode for every call, and back.
+        batcher: of the timeline whose users and items the model knows.
+    """
+
+    def __init__(self, model: JointModel, batcher: Batcher):
+        self.model, self._batcher = model, batcher
+
+    def fit(self, past: AsOf) -> None:
+        """Nothing: training has learnt the parameters."""
+
+    def scores(self, users: NDArray[np.int64], now: AsOf) -> NDArray[np.float32]:
+        """The mixed score of every item, [n, n_items]."""
+        return self.explained(users, now).total.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def explained(self, users: NDArray[np.int64], now: AsOf, about: int | None = None) -> Scores:
+        """The same with what each head contributes.
+
+        Args:
+            users: rows; -1 is a user of whom nothing is known.
+            about: the start of a later week to score for, int64 seconds UTC; None for the one that begins now.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            return self.model(self._batcher.batch(users, now, about=about).to(self.model.device))
+        finally:
+            self.model.train(was_training)

@@ -1,0 +1,296 @@
+"""The command line, called in this process: `recommend` has no config groups, so a stand-in for its function shows what any verb gets."""
+
+import logging
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hydra.utils import instantiate
+
+from seasonrec.errors import ConfigError, DataError
+from seasonrec.experiments import cli
+
+GIVEN = ["run=outputs/a", "users=1", "date=2026-12-20"]
+
+
+@pytest.fixture(autouse=True)
+def process(monkeypatch, tmp_path):
+    """An empty working folder; what a command does to the process is undone."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    yield
+    root.handlers, root.level = handlers, level
+
+
+class StandIn:
+    """What runs in the place of `recommend`: keeps the configs it is called with."""
+
+    def __init__(self):
+        self.configs, self.job = [], lambda cfg: None
+
+    def __call__(self, cfg):
+        self.configs.append(cfg)
+        return self.job(cfg)
+
+
+@pytest.fixture
+def recommend(monkeypatch) -> StandIn:
+    module = ModuleType("seasonrec.experiments.recommend")
+    module.recommend = StandIn()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module.recommend
+
+
+def raises(error):
+    """A job that fails."""
+
+    def job(cfg):
+        raise error
+
+    return job
+
+
+def failure(capsys, *argv):
+    """What the command says on stderr when it ends with status 2."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(argv)
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_help_without_a_verb_names_every_verb(capsys):
+    cli.main([])
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines()[4:8]] == ["train", "evaluate", "recommend", "check-data"]
+
+
+def test_the_version_is_the_packages_own(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out.startswith("seasonrec 0.")
+
+
+def test_a_verb_gets_its_config_with_the_overrides(recommend):
+    cli.main(["recommend", *GIVEN, "k=5"])
+    (cfg,) = recommend.configs
+    assert (cfg.run, cfg.users, cfg.date, cfg.k) == ("outputs/a", "1", "2026-12-20", 5)
+
+
+def test_a_verb_may_be_written_with_an_underscore(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["check_data", "--help"])
+    assert end.value.code == 0
+    assert "seasonrec check-data FILE" in capsys.readouterr().out
+
+
+def test_recommending_leaves_nothing_behind_in_the_folder(recommend, tmp_path):
+    cli.main(["recommend", *GIVEN])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_its_function(verb):
+    assert callable(pkgutil.resolve_name(cli.VERBS[verb].function))
+
+
+def test_messages_of_a_job_are_plain_and_leave_stdout_to_results(recommend, capsys):
+    def talks(cfg):
+        logging.getLogger("seasonrec.experiments.recommend").info("3 users")
+        logging.getLogger("some.other.package").info("noise")
+        print("result")
+
+    recommend.job = talks
+    cli.main(["recommend", *GIVEN])
+    assert capsys.readouterr() == ("result\n", "3 users\n")
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_the_help_of_a_verb_says_what_it_does_and_has_three_examples(capsys, verb):
+    with pytest.raises(SystemExit) as end:
+        cli.main([verb, "--help"])
+    said = capsys.readouterr().out
+    assert end.value.code == 0
+    assert said.startswith(f"seasonrec {verb}")
+    examples = said.partition("Examples:\n")[2].strip().splitlines()
+    assert [line.split()[:2] for line in examples] == [["seasonrec", verb]] * 3
+
+
+def test_help_shows_the_choices_of_each_group(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    said = capsys.readouterr().out
+    assert "logger: csv, many, none, tensorboard, wandb\n" in said
+    assert "trainer: auto, cpu, gpu\n" in said
+
+
+def test_the_config_of_a_job_is_shown_and_not_run(recommend, capsys):
+    cli.main(["recommend", "--cfg", "job", "k=3"])
+    assert "k: 3\n" in capsys.readouterr().out
+    assert recommend.configs == []
+
+
+def test_several_values_of_a_key_run_once_for_each(recommend):
+    cli.main(["recommend", *GIVEN, "k=1,2", "new_only=true,false"])
+    assert [(cfg.k, cfg.new_only) for cfg in recommend.configs] == [(1, True), (1, False), (2, True), (2, False)]
+
+
+@pytest.mark.parametrize(
+    ("words", "several"),
+    [
+        (["seed=1,2,3"], True),
+        (["head/content=default,none"], True),
+        (["k=range(1,4)"], True),
+        (["seed=1"], False),
+        (["users=[1,2]"], False),
+        (["name='a,b'"], False),
+        (["--config-dir", "a,b=1,2", "seed=1"], False),
+        (["seed=1,2", "--cfg", "job"], False),
+        (["seed=1,2", "--help"], False),
+    ],
+)
+def test_a_sweep_is_recognised_without_a_flag(words, several):
+    assert cli.rewrite("train", words) == words + ["--multirun"] * several
+
+
+def test_a_sweep_that_has_its_flag_gets_no_second_one():
+    assert cli.rewrite("train", ["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
+
+
+@pytest.mark.parametrize(
+    ("given", "rewritten"),
+    [
+        (["my file.csv"], ["data=table", "data.path='my file.csv'"]),
+        (["a.csv", "data.columns.user=who"], ["data=table", "data.path='a.csv'", "data.columns.user=who"]),
+        (["a.parquet", "data=online_retail_ii"], ["data.path='a.parquet'", "data=online_retail_ii"]),
+        (["it's.csv"], ["data=table", r"data.path='it\'s.csv'"]),
+        (["[a].csv"], ["data=table", "data.path='[a].csv'"]),
+        (["data=table", "data.path=a.csv"], ["data=table", "data.path=a.csv"]),
+        (["--cfg", "job"], ["--cfg", "job"]),
+        ([], []),
+    ],
+)
+def test_check_data_takes_a_bare_file_name(given, rewritten):
+    assert cli.rewrite("check-data", given) == rewritten
+
+
+@pytest.mark.parametrize(("given", "ids"), [("1,7,12", "1,7,12"), ("007", "007"), ("1e5", "1e5"), ("vip.txt", "vip.txt"), ("'a b'", "a b")])
+def test_ids_of_users_stay_text(recommend, given, ids):
+    cli.main(["recommend", "run=a", "date=2026-12-20", f"users={given}"])
+    (cfg,) = recommend.configs
+    assert cfg.users == ids
+
+
+def test_a_list_of_users_stays_a_list(recommend):
+    cli.main(["recommend", "run=a", "date=2026-12-20", "users=[1,x]"])
+    assert recommend.configs[0].users == [1, "x"]
+
+
+def test_a_resumed_run_goes_on_in_its_own_folder(tmp_path):
+    (tmp_path / "old").mkdir()
+    assert cli.rewrite("train", ["resume=old"]) == ["resume=old", "hydra.run.dir=old"]
+    assert cli.rewrite("train", ["resume=null"]) == ["resume=null"]
+    with pytest.raises(ConfigError, match="there is no folder gone"):
+        cli.rewrite("train", ["resume=gone"])
+
+
+def test_an_error_of_ours_is_one_line_and_status_two(recommend, capsys):
+    recommend.job = raises(DataError("a.csv: no rows"))
+    assert failure(capsys, "recommend", *GIVEN) == "error: a.csv: no rows\n"
+
+
+def test_an_error_of_ours_inside_a_constructor_call_is_told_as_it_is(recommend, capsys):
+    recommend.job = lambda cfg: instantiate({"_target_": "seasonrec.data.dataset.Split", "validation": [5, 3], "test": [1, 2]})
+    assert failure(capsys, "recommend", *GIVEN).startswith("error: split: validation [5, 3] must end before")
+
+
+def test_the_traceback_comes_on_request(recommend, monkeypatch):
+    recommend.job = raises(DataError("a.csv: no rows"))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(DataError, match="no rows"):
+        cli.main(["recommend", *GIVEN])
+
+
+def test_a_fault_of_the_programs_own_keeps_its_traceback(recommend):
+    recommend.job = lambda cfg: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["recommend", *GIVEN])
+
+
+def test_a_sweep_goes_on_after_a_job_that_failed(recommend, capsys):
+    def odd_only(cfg):
+        if cfg.k == 2:
+            raise DataError("k is even")
+
+    recommend.job = odd_only
+    said = failure(capsys, "recommend", *GIVEN, "k=1,2,3")
+    assert said.endswith("error: k is even\n")
+    assert "k=2" in said
+    assert [cfg.k for cfg in recommend.configs] == [1, 2, 3]
+
+
+def test_missing_values_are_named_with_how_to_give_them(recommend, capsys):
+    said = failure(capsys, "recommend", "users=1")
+    assert "date, run: no value given; add date=... run=... to the command line" in said
+
+
+def test_an_unknown_key_says_the_nearest_known_one(recommend, capsys):
+    assert failure(capsys, "recommend", *GIVEN, "new_onyl=true") == ("error: new_onyl: there is no such key; did you mean 'new_only'?\n")
+
+
+def test_an_unknown_choice_says_the_nearest_one(capsys):
+    assert "logger has no choice 'tensorbord'; did you mean 'tensorboard'?" in failure(capsys, "train", "logger=tensorbord")
+
+
+def test_an_unknown_group_says_the_nearest_one(capsys):
+    assert "did you mean 'head/seasonal'" in failure(capsys, "train", "head/seasonl=default")
+
+
+def test_an_unknown_experiment_is_an_error(capsys):
+    assert "no_such_thing" in failure(capsys, "train", "experiment=no_such_thing")
+
+
+def test_an_unknown_verb_says_the_nearest_one(capsys):
+    assert failure(capsys, "trian") == "error: there is no verb 'trian'; did you mean 'train'?\n"
+
+
+def test_an_override_that_cannot_be_read_is_an_error(recommend, capsys):
+    assert failure(capsys, "recommend", *GIVEN, "k=[1").startswith("error: ")
+
+
+def test_config_dir_adds_a_users_own_files(recommend, tmp_path):
+    (tmp_path / "mine" / "shop").mkdir(parents=True)
+    (tmp_path / "mine" / "shop" / "corner.yaml").write_text("# @package _global_\nk: 7\n")
+    cli.main(["recommend", "--config-dir", "mine", *GIVEN, "+shop=corner"])
+    assert recommend.configs[0].k == 7
+
+
+def test_a_module_in_the_working_folder_can_be_named(recommend, tmp_path):
+    (tmp_path / "my_seasonrec_heads.py").write_text("class Head: ...\n")
+
+    def imports(cfg):
+        import my_seasonrec_heads
+
+        assert my_seasonrec_heads.Head
+
+    recommend.job = imports
+    cli.main(["recommend", *GIVEN])
+    assert len(recommend.configs) == 1
+
+
+def test_the_command_line_of_the_process_is_what_lightning_would_start_again(recommend, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/bin/seasonrec", "recommend", *GIVEN])
+    seen = []
+    recommend.job = lambda cfg: seen.append(list(sys.argv))
+    cli.main()
+    assert seen == [["/bin/seasonrec", "recommend", *GIVEN]]
+
+
+def test_scripts_call_the_verb_of_their_name():
+    scripts = Path(__file__).parents[2] / "scripts"
+    assert sorted(path.stem for path in scripts.glob("*.py")) == sorted(verb.replace("-", "_") for verb in cli.VERBS)
+    for path in scripts.glob("*.py"):
+        assert f'main(["{path.stem.replace("_", "-")}", *sys.argv[1:]])' in path.read_text()

@@ -1,0 +1,127 @@
+"""Keys that Hydra would let pass inside a file, found by `check_config`."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from omegaconf import MISSING, OmegaConf
+
+from seasonrec.errors import ConfigError
+from seasonrec.experiments.config import check_config, nearest
+
+SPLIT = {"_target_": "seasonrec.data.dataset.Split", "validation": [1, 2], "test": [3, 4]}
+
+
+@dataclass
+class Inner:
+    k: int = 10
+
+
+@dataclass
+class Schema:
+    seed: int = 0
+    name: str | None = None
+    inner: Inner = field(default_factory=Inner)
+    call: dict[str, Any] = field(default_factory=dict)
+    must: str = MISSING
+
+
+def check(**keys):
+    check_config(OmegaConf.create({"must": "x"} | keys), Schema)
+
+
+def test_a_config_that_is_in_order_passes():
+    check(seed=3, name=None, inner={"k": "${seed}"}, call=SPLIT)
+
+
+def test_an_unknown_key_at_the_root_says_the_nearest():
+    with pytest.raises(ConfigError, match=r"^sead: there is no such key; did you mean 'seed'\?$"):
+        check(sead=3)
+
+
+def test_an_unknown_key_in_a_plain_group_is_named_with_its_path():
+    with pytest.raises(ConfigError, match=r"^inner\.length: there is no such key; known are k$"):
+        check(inner={"length": 3})
+
+
+def test_a_value_of_the_wrong_type_is_named_with_its_path():
+    with pytest.raises(ConfigError, match=r"^inner\.k: Value 'ten' of type 'str' could not be converted to Integer$"):
+        check(inner={"k": "ten"})
+
+
+def test_a_group_that_holds_no_mapping_is_an_error():
+    with pytest.raises(ConfigError, match="call: Cannot assign str"):
+        check(call="split")
+
+
+def test_all_missing_values_are_named_at_once():
+    with pytest.raises(ConfigError, match=r"^call\.a, must: no value given; add call\.a=\.\.\. must=\.\.\. to the command line"):
+        check(must="???", call={"a": "???"})
+
+
+def test_an_interpolation_of_what_is_not_there_is_an_error():
+    with pytest.raises(ConfigError, match=r"inner\.k: Interpolation key 'nothing' not found"):
+        check(inner={"k": "${nothing}"})
+
+
+def test_an_interpolation_inside_a_constructor_call_is_checked_too():
+    with pytest.raises(ConfigError, match=r"call\.test: Interpolation key 'nothing' not found"):
+        check(call=SPLIT | {"test": "${nothing}"})
+
+
+def test_an_unknown_argument_says_the_nearest():
+    with pytest.raises(
+        ConfigError, match=r"^call\.vaildation: seasonrec\.data\.dataset\.Split takes no argument 'vaildation'; did you mean 'validation'\?"
+    ):
+        check(call=SPLIT | {"vaildation": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("nested", "path"), [({"a": [SPLIT, SPLIT | {"x": 1}]}, "call.a[1].x"), ({"a": {"b": SPLIT | {"x": 1}}}, "call.a.b.x")]
+)
+def test_constructor_calls_are_found_at_any_depth(nested, path):
+    with pytest.raises(ConfigError) as error:
+        check(call=nested)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_a_constructor_call_needs_all_its_arguments():
+    with pytest.raises(ConfigError, match=r"^call: seasonrec\.data\.dataset\.Split needs the argument 'test'; add call\.test$"):
+        check(call={"_target_": "seasonrec.data.dataset.Split", "validation": [1, 2]})
+
+
+def test_a_partial_call_may_lack_arguments_but_has_no_unknown_ones():
+    check(call={"_target_": "seasonrec.data.dataset.Split", "_partial_": True})
+    with pytest.raises(ConfigError, match="takes no argument 'tset'"):
+        check(call={"_target_": "seasonrec.data.dataset.Split", "_partial_": True, "tset": [1, 2]})
+
+
+def test_hydras_own_keys_are_no_arguments():
+    check(call=SPLIT | {"_convert_": "all", "_recursive_": False})
+    check(call={"_target_": "builtins.dict", "_args_": [[["a", 1]]]})
+
+
+def test_a_target_that_takes_any_keyword_takes_any():
+    check(call={"_target_": "functools.partial", "_args_": ["x"], "anything": 1})
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("seasonrec.data.dataset.Splitt", "did you mean 'Split'"),
+        ("no_such_package.Head", "cannot import no_such_package.Head: No module named 'no_such_package'; is its package installed"),
+        ("seasonrec.data.datset.Split", "module 'seasonrec.data' has no attribute 'datset'"),
+        ("Split", "wanted a dotted name such as package.module.Class, got 'Split'"),
+        (7, "wanted a dotted name"),
+        ("seasonrec.schema.WEEK", "is int, which cannot be called"),
+    ],
+)
+def test_a_target_that_cannot_be_called_is_an_error(target, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        check(call={"_target_": target})
+    assert str(error.value).startswith("call._target_: ")
+
+
+def test_the_nearest_names_are_all_names_where_none_is_near():
+    assert nearest("zzz", ["b", "a"]) == "known are a, b"
+    assert nearest("zzz", []) == "there are none"

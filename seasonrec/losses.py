@@ -1,1 +1,156 @@
-"""Losses: pure functions of scores and truth."""
+"""Losses of scores against truth, and their weighted sum.
+
+A loss sees `scores` [B, C] of a batch's queries over its candidates and the `Truth` of the batch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seasonrec.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the queries of a batch bought, as positions in the score matrix.
+
+    Args:
+        query, column: of each truth item [n_truth].
+        rating: of each truth item, or None where the data have none.
+        own_query, own_column: the candidates that each query's user had bought before [n_own].
+        is_new: which truth items are not among them [n_truth].
+        log_inclusion: of each candidate [C]; None for the whole catalogue. See `seasonrec.data.candidates`.
+    """
+
+    query: Tensor
+    column: Tensor
+    rating: Tensor | None
+    own_query: Tensor
+    own_column: Tensor
+    is_new: Tensor
+    log_inclusion: Tensor | None
+
+
+class Loss(Protocol):
+    """A loss of one task; one of your own is any such callable, given as a class path in `loss.terms`."""
+
+    def __call__(self, scores: Tensor, truth: Truth) -> Tensor:
+        """A scalar from scores [B, C]."""
+
+
+def cross_entropy(scores: Tensor, truth: Truth, *, new_only: bool = False) -> Tensor:
+    """The mean negative log probability of the truth under a softmax over the candidates.
+
+    Each query's truth items share the weight of the square root of their number: a basket of 40 says more than one of 10, but
+    not four times as much. With sampled candidates the softmax's denominator is estimated without bias: a sampled item
+    stands for `1 / inclusion` of its kind, a query's own truth for itself.
+
+    Args:
+        scores: [B, C].
+        new_only: truth and candidates are only items that the user had not bought before, as in list `new`.
+
+    Reference: sampled softmax with logQ correction, Jean et al. (2015), On using very large target vocabulary; Yi et al. (2019).
+    """
+    query, column = truth.query, truth.column
+    logits = scores
+    if truth.log_inclusion is not None:
+        logits = (scores - truth.log_inclusion).index_put((query, column), scores[query, column])
+    if new_only:
+        logits = logits.index_put((truth.own_query, truth.own_column), scores.new_tensor(-torch.inf))
+        query, column = query[truth.is_new], column[truth.is_new]
+    if not len(query):
+        return scores.sum() * 0
+    weight = torch.bincount(query, minlength=len(scores))[query].to(scores.dtype).rsqrt()
+    log_probability = scores[query, column] - logits.logsumexp(1)[query]
+    return -(weight * log_probability).sum() / weight.sum()
+
+
+def bpr(scores: Tensor, truth: Truth) -> Tensor:
+    """The mean negative log probability that a truth item scores above a random candidate that the user has not bought.
+
+    Reference: Rendle et al. (2009), BPR: Bayesian personalized ranking, equation 4, without its regulariser.
+    """
+    bought = torch.zeros_like(scores, dtype=torch.bool)
+    bought[truth.query, truth.column] = True
+    bought[truth.own_query, truth.own_column] = True
+    negative = torch.randint(scores.shape[1], (len(truth.query),), device=scores.device)
+    keep = ~bought[truth.query, negative]
+    gap = scores[truth.query, truth.column] - scores[truth.query, negative]
+    return -(F.logsigmoid(gap) * keep).sum() / keep.sum().clamp(min=1)
+
+
+def squared_error(scores: Tensor, truth: Truth) -> Tensor:
+    """The mean squared difference between the scores of what was bought and its ratings.
+
+    Raises:
+        DataError: the data have no ratings.
+    """
+    if truth.rating is None:
+        raise DataError("squared_error: the data have no ratings; choose another loss for this task, e.g. loss.terms.cf=cross_entropy")
+    return F.mse_loss(scores[truth.query, truth.column], truth.rating)
+
+
+class CrossEntropy:
+    """Cross-entropy of list `all`, and with a share `new` of list `new`.
+
+    log p(item) of list `all` is dominated by repeats; list `new` asks only which of the items that the user never bought comes next.
+
+    Args:
+        new: weight of list `new`, in [0, 1]; list `all` has the rest.
+    """
+
+    def __init__(self, new: float = 0.0):
+        if not 0 <= new <= 1:
+            raise ConfigError(f"cross-entropy: new is {new}, wanted a share in [0, 1]")
+        self.new = new
+
+    def __call__(self, scores: Tensor, truth: Truth) -> Tensor:
+        """The loss of scores [B, C], a scalar."""
+        parts = [(1 - self.new, False), (self.new, True)]
+        return sum((share * cross_entropy(scores, truth, new_only=new) for share, new in parts if share), scores.new_zeros(()))
+
+
+class JointLoss:
+    """alpha * L_T1 + beta * L_T2 + gamma * L_T3, each term named.
+
+    The first task's loss is on the mixed score, since the list is the product; the others keep their own heads honest.
+
+    Args:
+        weights: of each task, by head name; 0 takes the head out of the mix.
+        terms: the loss of each task, by head name.
+        mixed: the task whose loss is on the mixed score.
+
+    Raises:
+        ConfigError: a negative weight, no positive weight, or a task without a term.
+    """
+
+    def __init__(self, weights: Mapping[str, float], terms: Mapping[str, Loss], mixed: str = "seasonal"):
+        if negative := {task: weight for task, weight in weights.items() if weight < 0}:
+            raise ConfigError(f"loss.weights must not be negative, got {negative}")
+        if not any(weights.values()):
+            raise ConfigError(f"loss.weights are all 0 ({dict(weights)}): nothing would be learnt; give one task a positive weight")
+        if missing := sorted(set(weights) - set(terms)):
+            raise ConfigError(f"loss.terms lack {missing}; every task of loss.weights needs a loss, e.g. loss.terms.{missing[0]}=...")
+        self.weights, self.terms, self.mixed = dict(weights), dict(terms), mixed
+
+    def active(self, tasks: Mapping[str, object]) -> list[str]:
+        """The tasks that take part: those with a head and a positive weight."""
+        return [task for task in tasks if self.weights.get(task, 0) > 0]
+
+    def __call__(self, mixed: Tensor, by_head: Mapping[str, Tensor], truth: Truth) -> dict[str, Tensor]:
+        """Each term by its task's name, unweighted, and their weighted sum as "total".
+
+        Args:
+            mixed: the mixer's scores [B, C]. Where the weight of the mixed task is 0, they must come from detached heads: the term
+                then fits the mixer's own weights only and counts 1.
+            by_head: each active head's own scores, broadcastable to [B, C].
+        """
+        scores = {task: score.expand_as(mixed) for task, score in by_head.items() if task != self.mixed}
+        terms = {task: self.terms[task](score, truth) for task, score in scores.items()}
+        total = sum((self.weights[task] * term for task, term in terms.items()), mixed.new_zeros(()))
+        terms[self.mixed] = self.terms[self.mixed](mixed, truth)
+        return {**terms, "total": total + (self.weights.get(self.mixed, 0) or 1) * terms[self.mixed]}

@@ -35,6 +35,10 @@ class Purchases:
     week: Rows
     gap: Rows  # weeks since the same user's previous purchase of the same item; 0 where there was none
 
+    def __post_init__(self) -> None:
+        for values in vars(self).values():
+            _read_only(values)
+
 
 @dataclass(frozen=True)
 class Histories:
@@ -76,7 +80,7 @@ class Timeline:
         rating: optional rating of each event.
 
     Raises:
-        DataError: arrays of different length, rows out of range, or times that are not integers.
+        DataError: arrays of different length, rows out of range, or rows or times that are not integers.
     """
 
     def __init__(
@@ -91,18 +95,21 @@ class Timeline:
         rating: NDArray | None = None,
     ):
         user, item, time = np.asarray(user), np.asarray(item), np.asarray(time)
-        if not len(user) == len(item) == len(time):
-            raise DataError(f"timeline: {len(user)} users, {len(item)} items and {len(time)} times; give one of each an event")
-        if not np.issubdtype(time.dtype, np.integer):
+        n_ratings = len(time) if rating is None else len(rating)
+        if not len(user) == len(item) == len(time) == n_ratings:
+            raise DataError(
+                f"timeline: {len(user)} users, {len(item)} items, {len(time)} times and {n_ratings} ratings; give one of each an event"
+            )
+        if len(time) and not np.issubdtype(time.dtype, np.integer):
             raise DataError(f"timeline: times are {time.dtype}, wanted int64 seconds UTC; floats reorder events")
-        for name, rows, n in (("user", user, n_users), ("item", item, n_items)):
-            if len(rows) and not (rows.min() >= 0 and rows.max() < n):
-                raise DataError(f"timeline: {name} rows span {rows.min()}..{rows.max()}, wanted 0..{n - 1}")
-        order = np.argsort(time, kind="stable")
-        self.user: Rows = user[order].astype(np.int32)
-        self.item: Rows = item[order].astype(np.int32)
-        self.time: Int = time[order].astype(np.int64)
-        self.rating = None if rating is None else np.asarray(rating, np.float32)[order]
+        _check_rows("user", user, n_users)
+        _check_rows("item", item, n_items)
+        time = time.astype(np.int64)
+        order = slice(None) if (time[1:] >= time[:-1]).all() else np.argsort(time, kind="stable")
+        self.user: Rows = _read_only(user[order].astype(np.int32))
+        self.item: Rows = _read_only(item[order].astype(np.int32))
+        self.time: Int = _read_only(time[order])
+        self.rating = None if rating is None else _read_only(np.array(rating, np.float32)[order])
         self.n_users, self.n_items, self.week_zero = n_users, n_items, week_zero
 
     def __len__(self) -> int:
@@ -112,24 +119,23 @@ class Timeline:
         """This timeline followed by new events.
 
         Raises:
-            DataError: an event lies before the last one known: the past does not change.
+            DataError: an event lies before the last one known (the past does not change), ratings for a part only, or as for a new one.
         """
-        if len(time) and len(self) and np.min(time) < self.time[-1]:
+        new = self._of_same_size(user, item, time, rating)
+        if len(new) and len(self) and new.time[0] < self.time[-1]:
             raise DataError(
-                f"timeline: an appended event has time {np.min(time)}, before the last known {self.time[-1]};"
+                f"timeline: an appended event has time {new.time[0]}, before the last known {self.time[-1]};"
                 " the past cannot change: build a new timeline from all events"
             )
-        if (rating is None) != (self.rating is None):
-            raise DataError("timeline: give ratings for all events or for none")
-        return Timeline(
-            np.concatenate([self.user, user]),
-            np.concatenate([self.item, item]),
-            np.concatenate([self.time, time]),
-            n_users=self.n_users,
-            n_items=self.n_items,
-            week_zero=self.week_zero,
-            rating=None if rating is None or self.rating is None else np.concatenate([self.rating, rating]),
-        )
+        if (new.rating is None) != (self.rating is None):
+            have, given = ("has no" if t.rating is None else "has" for t in (self, new))
+            raise DataError(f"timeline: it {have} ratings, the appended part {given}; give ratings for all events or for none")
+        rating = None if self.rating is None or new.rating is None else np.concatenate([self.rating, new.rating])
+        user, item, time = (np.concatenate([getattr(t, name) for t in (self, new)]) for name in ("user", "item", "time"))
+        return self._of_same_size(user, item, time, rating)
+
+    def _of_same_size(self, user: NDArray, item: NDArray, time: NDArray, rating: NDArray | None) -> "Timeline":
+        return Timeline(user, item, time, n_users=self.n_users, n_items=self.n_items, week_zero=self.week_zero, rating=rating)
 
     def week_of(self, time: NDArray | int) -> NDArray:
         """The week of each time, counted from week 0."""
@@ -139,28 +145,46 @@ class Timeline:
         """The first second of each week."""
         return self.week_zero + np.asarray(week, np.int64) * WEEK
 
-    @cached_property
+    @property
     def by_pair(self) -> Purchases:
         """Purchases sorted by (user, item, time): a user's history is one slice of it."""
-        # One stable sort of one combined key; the events are already in order of time.
-        pair = self.user.astype(np.int64) * self.n_items + self.item
-        order = np.argsort(pair, kind="stable")
-        pair, week = pair[order], self.week_of(self.time[order]).astype(np.int32)
-        same_pair = np.zeros(len(pair), bool)
-        same_pair[1:] = pair[1:] == pair[:-1]
-        first = ~same_pair
-        first[1:] |= week[1:] != week[:-1]
-        order, week, same_pair = order[first], week[first], same_pair[first]
-        gap = np.zeros(len(week), np.int32)
-        gap[1:] = np.where(same_pair[1:], np.diff(week), 0)
-        return Purchases(self.user[order], self.item[order], self.time[order], week, gap)
+        return self._purchases[0]
+
+    @property
+    def by_time(self) -> Purchases:
+        """The same purchases in the order of events: a window of all users is one slice of it."""
+        return self._purchases[1]
 
     @cached_property
-    def by_time(self) -> Purchases:
-        """The same purchases sorted by time: a window of all users is one slice of it."""
-        p = self.by_pair
-        order = np.argsort(p.time, kind="stable")
-        return Purchases(p.user[order], p.item[order], p.time[order], p.week[order], p.gap[order])
+    def _purchases(self) -> tuple[Purchases, Purchases]:
+        # One stable sort of one combined key; the events are already in order of time.
+        pair = self.user.astype(np.int64) * self.n_items + self.item
+        event = np.argsort(pair, kind="stable")
+        pair, time = pair[event], self.time[event]
+        week = self.week_of(time).astype(np.int32)
+        repeated = np.append(False, pair[1:] == pair[:-1])[: len(pair)]
+        first = ~repeated
+        first[1:] |= week[1:] != week[:-1]
+        event, pair, time, week, repeated = (values[first] for values in (event, pair, time, week, repeated))
+        gap = np.diff(week, prepend=week[:1]) * repeated
+        user = (pair // max(self.n_items, 1)).astype(np.int32)
+        by_pair = Purchases(user, (pair % max(self.n_items, 1)).astype(np.int32), time, week, gap)
+        return by_pair, self._in_order_of_time(event, gap)
+
+    def _in_order_of_time(self, event: Int, gap: Rows) -> Purchases:
+        # Scattered back to the places of their events, purchases are in order of time without another sort.
+        is_purchase, gap_of_event = np.zeros(len(self), bool), np.zeros(len(self), np.int32)
+        is_purchase[event], gap_of_event[event] = True, gap
+        time = self.time[is_purchase]
+        week = self.week_of(time).astype(np.int32)
+        return Purchases(self.user[is_purchase], self.item[is_purchase], time, week, gap_of_event[is_purchase])
+
+    @cached_property
+    def repeats(self) -> Purchases:
+        """The purchases in order of time of what their user had bought in an earlier week."""
+        p = self.by_time
+        again = np.flatnonzero(p.gap)
+        return Purchases(p.user[again], p.item[again], p.time[again], p.week[again], p.gap[again])
 
     @cached_property
     def user_starts(self) -> Int:
@@ -185,6 +209,11 @@ class Timeline:
     def _as_of(self):
         return lru_cache(maxsize=4)(lambda time: AsOf(self, time))
 
+    @cached_property
+    def _interactions(self):
+        # Kept here, not with the views: however many of those somebody keeps, only the last few matrices stay in memory.
+        return lru_cache(maxsize=4)(AsOf._decayed)
+
     def at_week(self, week: int) -> "AsOf":
         """All that was known when `week` began."""
         return self.as_of(int(self.start_of(week)))
@@ -203,7 +232,21 @@ class Timeline:
         new = np.ones(len(user), bool)
         new[1:] = (user[1:] != user[:-1]) | (week[1:] != week[:-1])
         starts = np.append(np.flatnonzero(new), len(user))
-        return Queries(user[new], week[new], starts, item, self.start_of(week[new]))
+        rating = None if self.rating is None else self._mean_rating(self.rating, user, item, week)
+        return Queries(user[new], week[new], starts, item, self.start_of(week[new]), rating)
+
+    def _mean_rating(self, rating: Float, user: NDArray, item: NDArray, week: NDArray) -> Float:
+        """The mean rating of each (user, item, week), which all have events, [n]."""
+
+        def key(user: NDArray, item: NDArray, week: NDArray) -> Int:
+            return (week.astype(np.int64) * self.n_users + user) * self.n_items + item
+
+        if not len(week):
+            return np.zeros(0, np.float32)
+        of_weeks = slice(*np.searchsorted(self.time, [self.start_of(week.min()), self.start_of(week.max() + 1)]))
+        of_event, row = np.unique(key(self.user[of_weeks], self.item[of_weeks], self.week_of(self.time[of_weeks])), return_inverse=True)
+        mean = np.bincount(row, weights=rating[of_weeks]) / np.bincount(row)
+        return mean[np.searchsorted(of_event, key(user, item, week))].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -215,6 +258,7 @@ class Queries:
     truth_starts: Int  # [n + 1]
     truth_item: Rows
     time: Int  # the week's first second
+    truth_rating: Float | None = None  # the mean rating that the user gave in the week; None where the timeline has no ratings
 
     def __len__(self) -> int:
         return len(self.user)
@@ -224,7 +268,8 @@ class Queries:
         sizes = np.diff(self.truth_starts)[rows]
         starts = np.append(0, np.cumsum(sizes))
         source = np.repeat(self.truth_starts[:-1][rows] - starts[:-1], sizes) + np.arange(starts[-1])
-        return Queries(self.user[rows], self.week[rows], starts, self.truth_item[source], self.time[rows])
+        rating = None if self.truth_rating is None else self.truth_rating[source]
+        return Queries(self.user[rows], self.week[rows], starts, self.truth_item[source], self.time[rows], rating)
 
     @property
     def truth_query(self) -> Int:
@@ -241,6 +286,13 @@ class AsOf:
         self.week_zero = timeline.week_zero
         self._n_events = int(np.searchsorted(timeline.time, time))
         self._n_purchases = int(np.searchsorted(timeline.by_time.time, time))
+
+    def __eq__(self, other: object) -> bool:
+        """Views of the same timeline at the same time are the same knowledge."""
+        return isinstance(other, AsOf) and self._timeline is other._timeline and self.time == other.time
+
+    def __hash__(self) -> int:
+        return hash((id(self._timeline), self.time))
 
     @property
     def week(self) -> int:
@@ -297,30 +349,31 @@ class AsOf:
         """Weeks since each item was first sold, [n_items]; 0 where it never was."""
         return np.where(self.sold, (self.time - self._timeline.first_seen[1]) / WEEK, 0).astype(np.float32)
 
-    def _window(self, start_weeks: float, end_weeks: float) -> slice:
+    def _window(self, purchases: Purchases, start_weeks: float, end_weeks: float) -> slice:
         bounds = self.time - (np.array([start_weeks, end_weeks]) * WEEK).astype(np.int64)
-        lo, hi = np.searchsorted(self._timeline.by_time.time[: self._n_purchases], bounds)
+        # A window that ends in the future ends now.
+        lo, hi = np.searchsorted(purchases.time, np.minimum(bounds, self.time))
         return slice(int(lo), int(max(lo, hi)))
 
     def demand(self, start_weeks: float, end_weeks: float = 0) -> Float:
         """How many purchases each item had from `start_weeks` to `end_weeks` ago, [n_items]."""
-        item = self._timeline.by_time.item[self._window(start_weeks, end_weeks)]
-        return np.bincount(item, minlength=self.n_items).astype(np.float32)
+        p = self._timeline.by_time
+        return np.bincount(p.item[self._window(p, start_weeks, end_weeks)], minlength=self.n_items).astype(np.float32)
 
     @cached_property
     def repeats(self) -> tuple[Float, Float]:
         """How many purchases of each item in the last 52 weeks were repeats, and their mean gap in weeks; each [n_items]."""
-        window = self._window(52, 0)
-        gap, item = self._timeline.by_time.gap[window], self._timeline.by_time.item[window]
-        n = np.bincount(item[gap > 0], minlength=self.n_items)
-        total = np.bincount(item, weights=gap, minlength=self.n_items)
+        p = self._timeline.repeats
+        window = self._window(p, 52, 0)
+        n = np.bincount(p.item[window], minlength=self.n_items)
+        total = np.bincount(p.item[window], weights=p.gap[window], minlength=self.n_items)
         return n.astype(np.float32), (total / np.maximum(n, 1)).astype(np.float32)
 
     def histories(self, users: NDArray) -> Histories:
-        """What each of `users` had bought; users without history have no pairs."""
+        """What each of `users` had bought; users without history, and -1, a user that nobody knows, have no pairs."""
         users = np.asarray(users, np.int64)
         p, starts = self._timeline.by_pair, self._timeline.user_starts
-        lengths = starts[users + 1] - starts[users]
+        lengths = np.where(users < 0, 0, starts[users + 1] - starts[users])
         offsets = np.append(0, np.cumsum(lengths))
         rows = np.repeat(starts[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
         query = np.repeat(np.arange(len(users)), lengths)
@@ -348,15 +401,24 @@ class AsOf:
     def interactions(self, decay: float = 1.0) -> sp.csr_matrix:
         """Purchases of all users as a sparse matrix [n_users, n_items]; one of `a` weeks ago counts `decay ** a`.
 
-        The last matrices asked for are kept, since every baseline of a week asks for the same ones.
+        The last matrices asked for are kept, since every baseline of a week asks for the same ones: read, do not write.
         """
-        return self._interactions(decay)
+        return self._timeline._interactions(self, decay)
 
-    @cached_property
-    def _interactions(self):
-        def build(decay: float) -> sp.csr_matrix:
-            h = self.histories(np.arange(self.n_users))
-            weight = np.power(np.float32(decay), h.event_age) if decay != 1.0 else np.ones(len(h.event_age), np.float32)
-            return h.to_csr(h.pair_sum(weight), self.n_items)
+    def _decayed(self, decay: float) -> sp.csr_matrix:
+        h = self.histories(np.arange(self.n_users))
+        weight = np.power(np.float32(decay), h.event_age) if decay != 1.0 else np.ones(len(h.event_age), np.float32)
+        return h.to_csr(h.pair_sum(weight), self.n_items)
 
-        return lru_cache(maxsize=2)(build)
+
+def _check_rows(name: str, rows: NDArray, n: int) -> None:
+    if len(rows) and not np.issubdtype(rows.dtype, np.integer):
+        raise DataError(f"timeline: {name} rows are {rows.dtype}, wanted integers; data.dataset.rows_of turns ids into rows")
+    if len(rows) and not (rows.min() >= 0 and rows.max() < n):
+        raise DataError(f"timeline: {name} rows span {rows.min()}..{rows.max()}, wanted 0..{n - 1}")
+
+
+def _read_only(values: NDArray) -> NDArray:
+    # Views of the timeline are handed out, so a caller who sorts one in place must not rewrite the past.
+    values.flags.writeable = False
+    return values

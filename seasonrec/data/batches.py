@@ -1,0 +1,325 @@
+"""Batches: queries of one moment with all that their scores may depend on, as tensors.
+
+A batch shares one moment, so that counters of all items are computed once per moment; only histories are per query.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from seasonrec.data.candidates import Candidates, CandidateSampler
+from seasonrec.data.counters import N_FEATURES, demand_counts, demand_features
+from seasonrec.data.timeline import AsOf, Histories, Queries
+from seasonrec.errors import DataError
+from seasonrec.schema import DAY, WEEK
+from seasonrec.seasons.context import SeasonContext
+
+# Weekly keep rates of a user's own purchases: none fades, half-lives of 34, 10 and 3 weeks.
+DECAYS: Final = (1.0, 0.98, 0.93, 0.8)
+N_PAIR_FEATURES: Final = len(DECAYS) + 9
+WHOLE_HISTORY: Final = 78  # weeks: with so many, last year's season can be compared with the year around it
+POPULARITY_WEEKS: Final = 12
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is known at one time about the season and about every item; shared by all queries of that time.
+
+    Args:
+        time: int64 seconds UTC, the start of the week that is asked about; usually the moment itself.
+        season: features of the week's fourth day [d_season].
+        context: the same season in words.
+        demand: of each item [n_items, d_demand]: its own as-of demand, that of items with similar texts (where texts are given),
+            its log age in weeks, whether it was ever sold, and how much of a year and a half of history there is.
+        item_gap: the mean weeks between two purchases of the item by the same user, 0 where nobody came back [n_items].
+    """
+
+    time: int
+    season: Tensor
+    context: str
+    demand: Tensor
+    item_gap: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class History:
+    """What the users of a batch had bought: one row per distinct (query, item), queries ascending.
+
+    Args:
+        query, item: of each pair [n_pairs].
+        column: of the item among the candidates [n_pairs]; -1 where it is none.
+        starts: where each query's pairs begin [B].
+        age: weeks since the last purchase [n_pairs].
+        weight: purchases, each fading by `DECAYS` a week [n_pairs, n_decays].
+        features: see `pair_features` [n_pairs, N_PAIR_FEATURES].
+        n_weeks: weeks in which the user bought anything [B].
+        n_items: distinct items that the user bought [B].
+    """
+
+    query: Tensor
+    item: Tensor
+    column: Tensor
+    starts: Tensor
+    age: Tensor
+    weight: Tensor
+    features: Tensor
+    n_weeks: Tensor
+    n_items: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Queries of one moment over one set of candidates.
+
+    Args:
+        user: rows [B]; -1 is a user of whom nothing is known.
+        candidate: catalogue rows [C], ascending; None for the whole catalogue.
+        log_inclusion: of each candidate [C]; None for the whole catalogue.
+        truth_query, truth_column, truth_rating: each bought item [n_truth]; empty where it is not known, e.g. when serving.
+    """
+
+    user: Tensor
+    moment: Moment
+    history: History
+    candidate: Tensor | None
+    log_inclusion: Tensor | None
+    truth_query: Tensor
+    truth_column: Tensor
+    truth_rating: Tensor | None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on a device."""
+        return _on(self, device) if device != self.user.device else self
+
+    def of_candidates(self, values: Tensor) -> Tensor:
+        """The rows of the candidates from one row per catalogue item, [C, ...]."""
+        return values if self.candidate is None else values[self.candidate]
+
+    @property
+    def n_candidates(self) -> int:
+        """C."""
+        return len(self.moment.demand) if self.candidate is None else len(self.candidate)
+
+    def truth_items(self) -> Tensor:
+        """The catalogue rows of the truth, [n_truth]."""
+        return self.truth_column if self.candidate is None else self.candidate[self.truth_column]
+
+
+def _on(part: Any, device: torch.device) -> Any:
+    """A dataclass of tensors, and of such dataclasses, with all its tensors on a device."""
+    if isinstance(part, Tensor):
+        return part.to(device)
+    if isinstance(part, Batch | Moment | History):
+        return replace(part, **{field.name: _on(getattr(part, field.name), device) for field in fields(part)})
+    return part
+
+
+def pair_features(h: Histories, item_gap: NDArray, user_weeks: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a user's own purchases of an item say about the next one: fading counts and features, [n_pairs, n_decays] and [n_pairs, d].
+
+    Features: log fading counts, log weeks since the last one, the share of the user's weeks that had it, log number of those weeks,
+    log of the user's and of all users' usual gap, how far the wait has come against each (0 where a gap is not known),
+    purchases in the same weeks last year, and whether it was bought once only.
+
+    Args:
+        h: histories of the batch.
+        item_gap: usual weeks between purchases of each item, 0 where unknown [n_items].
+        user_weeks: weeks with any purchase of each query [B].
+    """
+    weight = np.stack([h.pair_sum(np.power(np.float32(decay), h.event_age)) for decay in DECAYS], axis=1)
+    wait, gap = h.pair_last + 1, item_gap[h.pair_item]
+    own_gap = np.where(h.pair_count > 1, (h.pair_first - h.pair_last) / np.maximum(h.pair_count - 1, 1), 0)
+    # 51 is the age of the same week last year; neighbours count less.
+    last_year = h.pair_sum(np.maximum(1 - np.abs(h.event_age - 51) / 3, 0).astype(np.float32))
+    weeks = user_weeks[h.pair_query]
+    features = [
+        *np.log1p(weight).T,
+        np.log(wait),
+        weight[:, 0] / np.maximum(weeks, 1),
+        np.log1p(weeks),
+        np.log1p(own_gap),
+        np.log1p(gap),
+        _overdue(wait, own_gap),
+        _overdue(wait, gap),
+        last_year,
+        h.pair_count == 1,
+    ]
+    return weight, np.stack(features, axis=1).astype(np.float32)
+
+
+def _overdue(wait: NDArray, gap: NDArray) -> NDArray:
+    return np.where(gap > 0, np.log(wait) - np.log(np.maximum(gap, 1e-6)), 0)
+
+
+class Moments:
+    """What is known at each time, made once per time; the last ones asked for are kept.
+
+    Memory: 4 bytes x n_items x (d_demand + 2) a moment kept.
+
+    Args:
+        season: dates as features and words.
+        pool: counts [n_items, n_windows] -> counts of all items with similar texts, of the same shape; None without texts.
+        n_kept: how many moments are kept; training goes through its weeks once an epoch.
+    """
+
+    def __init__(self, season: SeasonContext, pool: Callable[[NDArray], NDArray] | None = None, n_kept: int = 64):
+        self._season, self._pool = season, pool
+        self._at = lru_cache(maxsize=n_kept)(self._make)  # views of one time are equal
+
+    @property
+    def d_season(self) -> int:
+        """Season features of a moment."""
+        return self._season.width
+
+    @property
+    def d_demand(self) -> int:
+        """Demand features of an item."""
+        return N_FEATURES * (1 if self._pool is None else 2) + 3
+
+    def __call__(self, now: AsOf, about: int | None = None) -> Moment:
+        """What is known as of a view about the week that begins then, or at a later time `about` (int64 seconds UTC).
+
+        Raises:
+            DataError: a time that the view's own past holds.
+        """
+        if about is not None and about < now.time:
+            raise DataError(f"moments: asked about {about} as of {now.time}; take the view of the earlier time")
+        return self._at(now, now.time if about is None else about)
+
+    def _make(self, now: AsOf, about: int) -> Moment:
+        fourth_day = about + 3 * DAY
+        counts = demand_counts(now, (about - now.time) / WEEK)
+        own = [demand_features(counts)]
+        if self._pool is not None:
+            own.append(demand_features(self._pool(counts)))
+        # Last year's counters mean nothing before there is a last year: the same for all items, so that heads can tell.
+        known = min((now.time - now.start) / WEEK / WHOLE_HISTORY, 1.0)
+        facts = np.stack([np.log1p(now.item_age), now.sold, np.full(now.n_items, known)], axis=1)
+        return Moment(
+            time=about,
+            season=torch.from_numpy(self._season.features(np.array([fourth_day]))[0]),
+            context=self._season.text(fourth_day),
+            demand=torch.from_numpy(np.concatenate([*own, facts], axis=1).astype(np.float32)),
+            item_gap=now.repeats[1],
+        )
+
+
+class Batcher:
+    """Makes batches of any users at any time."""
+
+    def __init__(self, moments: Moments):
+        self.moments = moments
+
+    def batch(self, users: NDArray, now: AsOf, candidates: Candidates | None = None, about: int | None = None) -> Batch:
+        """A batch without truth, e.g. to recommend from.
+
+        Args:
+            users: rows [B]; -1 is a user of whom nothing is known.
+            candidates: None for the whole catalogue.
+            about: the start of the week to recommend for, int64 seconds UTC; None for the one that begins now.
+        """
+        none = torch.zeros(0, dtype=torch.int64)
+        column = _columns(candidates, now.n_items)
+        return Batch(
+            user=torch.from_numpy(np.asarray(users, np.int64)),
+            moment=(moment := self.moments(now, about)),
+            history=_history(now.histories(users), moment.item_gap, column),
+            candidate=None if candidates is None else torch.from_numpy(candidates.item),
+            log_inclusion=None if candidates is None else torch.from_numpy(candidates.log_inclusion),
+            truth_query=none,
+            truth_column=none,
+            truth_rating=None,
+        )
+
+    def with_truth(self, queries: Queries, now: AsOf, candidates: Candidates | None = None) -> Batch:
+        """A batch of queries of one week together with what was bought in it.
+
+        Args:
+            candidates: contain all truth; None for the whole catalogue.
+        """
+        batch = self.batch(queries.user, now, candidates)
+        return replace(
+            batch,
+            truth_query=torch.from_numpy(queries.truth_query),
+            truth_column=torch.from_numpy(_columns(candidates, now.n_items)[queries.truth_item]),
+            truth_rating=None if queries.truth_rating is None else torch.from_numpy(queries.truth_rating),
+        )
+
+
+def _columns(candidates: Candidates | None, n_items: int) -> NDArray[np.int64]:
+    """The column of each catalogue row, -1 where it is no candidate, [n_items]."""
+    if candidates is None:
+        return np.arange(n_items)
+    column = np.full(n_items, -1)
+    column[candidates.item] = np.arange(len(candidates.item))
+    return column
+
+
+def _history(h: Histories, item_gap: NDArray, column: NDArray) -> History:
+    event_query = h.pair_query[h.event_pair]
+    n_kinds = int(h.event_week.max(initial=0)) + 1
+    user_weeks = np.bincount(np.unique(event_query * n_kinds + h.event_week) // n_kinds, minlength=h.n_queries)
+    weight, features = pair_features(h, item_gap, user_weeks)
+    return History(
+        query=torch.from_numpy(h.pair_query),
+        item=torch.from_numpy(h.pair_item),
+        column=torch.from_numpy(column[h.pair_item]),
+        starts=torch.from_numpy(np.searchsorted(h.pair_query, np.arange(h.n_queries))),
+        age=torch.from_numpy(h.pair_last),
+        weight=torch.from_numpy(weight),
+        features=torch.from_numpy(features),
+        n_weeks=torch.from_numpy(user_weeks.astype(np.float32)),
+        n_items=torch.from_numpy(np.bincount(h.pair_query, minlength=h.n_queries).astype(np.float32)),
+    )
+
+
+class TrainingBatches(IterableDataset):
+    """Batches of the queries of past weeks, in a new order each epoch; the order depends on seed and epoch only.
+
+    Args:
+        past: all that was known at the cut-off; what is learnt from.
+        weeks: consecutive weeks before it.
+        batch_size: queries a batch, of one week each; a week's last batch is smaller, by at most one between a week's batches.
+        sampler: of candidates; its popularity is that of the last `POPULARITY_WEEKS` as of the batch's week.
+    """
+
+    def __init__(self, past: AsOf, weeks: range, batcher: Batcher, *, batch_size: int, sampler: CandidateSampler, seed: int):
+        self._past, self._batcher, self._sampler, self._seed = past, batcher, sampler, seed
+        self._queries = past.queries(weeks)
+        self._inclusion: dict[int, NDArray] = {}
+        self._batch_size, self.epoch = batch_size, 0
+        if not len(self._queries):
+            raise DataError(f"training: no queries in weeks {weeks.start}..{weeks.stop - 1}; nobody bought anything again in them")
+        sizes = np.bincount(self._queries.week)
+        self._n_batches = int(np.ceil(sizes / batch_size).sum())
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = np.random.default_rng([self._seed, self.epoch])
+        for rows in self._shuffled(rng):
+            yield self._make(rows, rng)
+
+    def _shuffled(self, rng: np.random.Generator) -> list[NDArray]:
+        week = self._queries.week
+        starts = np.flatnonzero(np.append(True, week[1:] != week[:-1]))
+        of_weeks = np.split(np.arange(len(week)), starts[1:])
+        batches = [part for rows in of_weeks for part in np.array_split(rng.permutation(rows), int(np.ceil(len(rows) / self._batch_size)))]
+        return [batches[n] for n in rng.permutation(len(batches))]
+
+    def _make(self, rows: NDArray, rng: np.random.Generator) -> Batch:
+        queries = self._queries.take(rows)
+        now = self._past.earlier(int(queries.time[0]))
+        if self._sampler.n is None or self._sampler.n >= now.n_items:
+            return self._batcher.with_truth(queries, now)
+        if now.week not in self._inclusion:
+            self._inclusion[now.week] = self._sampler.inclusion(now.demand(POPULARITY_WEEKS))
+        return self._batcher.with_truth(queries, now, self._sampler.draw(self._inclusion[now.week], queries.truth_item, rng))

@@ -1,0 +1,97 @@
+"""From a composed configuration to objects: the only place where sizes meet constructor calls."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from seasonrec.data.batches import Batcher, Moments
+from seasonrec.data.dataset import Dataset
+from seasonrec.data.prepare import prepare
+from seasonrec.encoders.catalogue import CatalogueTexts
+from seasonrec.encoders.neighbours import TextPool
+from seasonrec.errors import ConfigError
+from seasonrec.evaluation.scorer import Scorer
+from seasonrec.heads.head import Sizes
+from seasonrec.joint.model import JointModel
+from seasonrec.joint.scorer import JointScorer
+from seasonrec.losses import JointLoss
+from seasonrec.seasons.calendar import Calendar
+
+
+def cache_folder(cfg: DictConfig) -> Path:
+    """Where prepared data, text vectors and baseline lists are kept."""
+    return Path(cfg.paths.cache).expanduser()
+
+
+def dataset_of(cfg: DictConfig) -> Dataset:
+    """The prepared data set."""
+    return prepare(instantiate(cfg.data), cache_folder(cfg) / "data")
+
+
+def calendar_of(dataset: Dataset) -> Calendar:
+    """The shop's holidays."""
+    return Calendar(dataset.shop.country, dataset.shop.timezone, dataset.shop.hemisphere)
+
+
+def texts_of(cfg: DictConfig, dataset: Dataset, week: int, progress: Callable[[int], None] | None = None) -> CatalogueTexts:
+    """The shop's texts as known when a week began, encoded, with the encoder prepared by its fine-tuning mode."""
+    encoder = instantiate(cfg.encoder)
+    instantiate(cfg.finetune).apply(encoder)
+    return CatalogueTexts(
+        encoder,
+        dataset.item_texts(dataset.start_of(week)),
+        dataset.user_texts,
+        n_fresh=cfg.model.n_fresh_texts,
+        cache=cache_folder(cfg) / "texts",
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A joint model as of a cut-off, with what makes batches for it."""
+
+    model: JointModel
+    batcher: Batcher
+    loss: JointLoss
+
+    @property
+    def scorer(self) -> JointScorer:
+        """The model as evaluation and serving ask it."""
+        return JointScorer(self.model, self.batcher)
+
+
+def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
+    """A new joint model with its heads, mixer and loss; parameters drawn from `cfg.seed`.
+
+    Raises:
+        ConfigError: a head of positive weight has no loss, or no head takes part.
+    """
+    loss: JointLoss = instantiate(cfg.loss, _convert_="all")
+    configured = instantiate(cfg.model.heads) or {}
+    if unweighted := sorted(set(configured) - set(loss.weights)):
+        raise ConfigError(f"loss.weights names no weight for {unweighted}; give loss.weights.{unweighted[0]}=...")
+    neighbours = cfg.model.text_neighbours
+    pool = TextPool(texts.of_item.numpy(), texts.vectors.numpy(), **neighbours) if neighbours else None
+    batcher = Batcher(Moments(instantiate(cfg.seasons)(calendar=calendar_of(dataset)), pool))
+    sizes = Sizes(
+        n_users=dataset.n_users,
+        n_items=dataset.n_items,
+        d_text=texts.d_text,
+        d_season=batcher.moments.d_season,
+        d_demand=batcher.moments.d_demand,
+    )
+    torch.manual_seed(cfg.seed)
+    model = JointModel(texts, sizes, {task: configured[task] for task in loss.active(configured)}, instantiate(cfg.mixer))
+    return Joint(model, batcher, loss)
+
+
+def baselines_of(cfg: DictConfig, texts: CatalogueTexts) -> dict[str, Scorer]:
+    """Every configured baseline, unfitted; those that read texts get the vectors of the cut-off."""
+    made = {name: instantiate(node) for name, node in cfg.baseline.items()}
+    return {name: scorer(vectors=texts.item_vectors()) if isinstance(scorer, partial) else scorer for name, scorer in made.items()}

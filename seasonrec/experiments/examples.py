@@ -1,0 +1,68 @@
+"""What a run shows beside its numbers: recommendations taken apart, and items with their seasons."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from seasonrec.data.dataset import Dataset
+from seasonrec.experiments.recommender import Recommender
+from seasonrec.experiments.record import RunRecord
+from seasonrec.schema import DAY, ITEM, USER
+from seasonrec.seasons.phase import week_of_year
+from seasonrec.seasons.profile import seasonal_profile
+
+N_USERS: Final = 3
+N_ITEMS: Final = 12
+K: Final = 5
+HALF_YEAR: Final = 182 * DAY
+
+
+def write_examples(record: RunRecord, recommender: Recommender) -> None:
+    """Writes examples.csv and seasonality.csv of a run."""
+    record.table("examples", examples(recommender))
+    record.table("seasonality", seasonality(recommender.dataset, recommender.item_texts))
+
+
+def examples(recommender: Recommender) -> pl.DataFrame:
+    """The first recommendations to three users in the first test week and half a year later, each score split by head.
+
+    The users are those at the quartiles of history length among the users of that week, so that they differ and nobody picks them.
+    """
+    dataset = recommender.dataset
+    week = dataset.split.weeks["test"].start
+    users = np.unique(dataset.timeline.queries(range(week, week + 1)).user)
+    n = recommender.timeline.at_week(week).histories(users)
+    by_length = users[np.argsort(np.bincount(n.pair_query, minlength=len(users)), kind="stable")]
+    chosen = dataset.users[USER].gather(by_length[[len(users) // 4, len(users) // 2, 3 * len(users) // 4]][:N_USERS]).to_list()
+    now = dataset.start_of(week)
+    frames = [
+        recommender.recommend(chosen, date, k=K, explain=True).with_columns(pl.lit(recommender.season_text(date)).alias("season"))
+        for date in (_date(now), _date(now + HALF_YEAR))
+    ]
+    return pl.concat(frames)
+
+
+def seasonality(dataset: Dataset, texts: Sequence[str]) -> pl.DataFrame:
+    """The weekly shares of the items whose sales before the test weeks are the most seasonal, among those sold often."""
+    p = dataset.timeline.at_week(dataset.split.weeks["test"].start).purchases()
+    week = week_of_year(p.time)
+    n = np.bincount(p.item, minlength=dataset.n_items)
+    often = np.argsort(-n, kind="stable")[: max(len(n) // 50, N_ITEMS)]
+    profile = seasonal_profile(p.item, week, dataset.n_items)
+    peak = profile[often].max(1)
+    chosen = often[np.argsort(-peak, kind="stable")[:N_ITEMS]]
+    return pl.DataFrame(
+        {
+            ITEM: np.repeat(dataset.items[ITEM].gather(chosen).to_numpy(), profile.shape[1]),
+            "text": np.repeat(np.array(texts, object)[chosen], profile.shape[1]),
+            "week_of_year": np.tile(np.arange(profile.shape[1]), len(chosen)),
+            "share": profile[chosen].ravel(),
+        }
+    )
+
+
+def _date(time: int) -> str:
+    return datetime.fromtimestamp(time, UTC).date().isoformat()

@@ -1,0 +1,165 @@
+"""One fit: Lightning, its callbacks, and how an interrupted fit goes on."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+from safetensors.torch import load_file, save_file
+
+from seasonrec.data.dataset import Dataset
+from seasonrec.errors import DataError
+from seasonrec.evaluation.selection import METRIC, Selection
+from seasonrec.experiments.build import Joint
+from seasonrec.joint.datamodule import QueryData
+from seasonrec.joint.model import JointModel
+from seasonrec.joint.module import JointModule
+
+WEIGHTS, DONE, LOSSES, LAST = "model.safetensors", "fit.json", "losses.csv", "last.ckpt"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a fit ended.
+
+    Args:
+        n_epochs: after which the weights were taken.
+        score: the selection metric of that epoch; None where it was not measured.
+    """
+
+    n_epochs: int
+    score: float | None
+
+
+class LossLog(Callback):
+    """Appends every loss term to `losses.csv`: fit, epoch, step, name, value.
+
+    A resumed fit repeats the epoch that was interrupted: rows of that epoch on are dropped first.
+    """
+
+    def __init__(self, path: Path, fit: str, every: int = 10):
+        self._path, self._fit, self._every = path, fit, every
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Keeps the rows of the epochs that are done."""
+        rows = list(csv.reader(self._path.open())) if self._path.exists() else []
+        kept = [row for row in rows[1:] if int(row[1]) < trainer.current_epoch]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("w", newline="") as file:
+            csv.writer(file).writerows([("fit", "epoch", "step", "name", "value"), *kept])
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Every few steps, and at the first."""
+        if (trainer.global_step - 1) % self._every:
+            return
+        terms = {
+            name.removeprefix("train/loss/"): value for name, value in trainer.callback_metrics.items() if name.startswith("train/loss/")
+        }
+        with self._path.open("a", newline="") as file:
+            rows = [(self._fit, trainer.current_epoch, trainer.global_step, name, float(value)) for name, value in terms.items()]
+            csv.writer(file).writerows(row for row in rows if not row[3].endswith("_epoch"))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit needs beside the configuration.
+
+    Args:
+        name: "selection" or "final"; names its folder and its loss rows.
+        dataset: to learn from.
+        joint: a new model, trained in place.
+        week: the cut-off; only what was known when this week began is learnt from.
+        folder: where checkpoints and results of the fit go.
+        loggers: Lightning's, shared by the fits of a run.
+        selection: measures each epoch, for early stopping and the best epoch; None: the last epoch is taken.
+        n_epochs: to train, of a schedule of `trainer.max_epochs`; None for all of them.
+    """
+
+    name: str
+    dataset: Dataset
+    joint: Joint
+    week: int
+    folder: Path
+    loggers: Sequence[Logger] = ()
+    selection: Selection | None = None
+    n_epochs: int | None = None
+
+    def run(self, cfg: DictConfig) -> Outcome:
+        """Trains; the model then has the weights of the best epoch, or of the last one.
+
+        A fit that had ended is read back from its folder; one that was interrupted goes on after its last whole epoch, and ends with the
+        same weights as an uninterrupted one.
+        """
+        if not (self.folder / DONE).exists():
+            self._train(cfg)
+        load_weights(self.joint.model, self.folder / WEIGHTS)
+        return Outcome(**json.loads((self.folder / DONE).read_text()))
+
+    def _train(self, cfg: DictConfig) -> None:
+        module = JointModule(self.joint.model, self.joint.loss, instantiate(cfg.optim), seed=cfg.seed, n_epochs=cfg.trainer.max_epochs)
+        past = self.dataset.timeline.at_week(self.week)
+        data = QueryData(past, self.joint.batcher, instantiate(cfg.sampling), cfg.seed)
+        trainer = instantiate(cfg.trainer)(
+            max_epochs=self.n_epochs or cfg.trainer.max_epochs,
+            callbacks=self._callbacks(cfg),
+            logger=list(self.loggers),
+            default_root_dir=self.folder,
+        )
+        last = self.folder / LAST
+        trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+        save_weights(self.joint.model, self.folder / WEIGHTS, trainer.checkpoint_callback.best_model_path if self.selection else "")
+        outcome = {"n_epochs": trainer.current_epoch, "score": None}
+        if self.selection:
+            scores = self.selection.scores
+            outcome = {"n_epochs": int(np.argmax(scores)) + 1, "score": max(scores)}
+        (self.folder / DONE).write_text(json.dumps(outcome))
+
+    def _callbacks(self, cfg: DictConfig) -> list[Callback]:
+        """The configured ones; where nothing is measured, nothing stops early and the last epoch is kept."""
+        cfg = cfg.copy()
+        cfg.paths.run = str(self.folder)
+        callbacks = list(instantiate(cfg.callbacks).values())
+        if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+            callbacks.append(ModelCheckpoint(self.folder, "best", save_last=True, enable_version_counter=False))
+        for callback in callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                callback.dirpath, callback.monitor = str(self.folder), METRIC if self.selection else None
+        if self.selection is None:
+            return [LossLog(self.folder / LOSSES, self.name), *(c for c in callbacks if not isinstance(c, EarlyStopping))]
+        return [LossLog(self.folder / LOSSES, self.name), self.selection, *callbacks]
+
+
+def save_weights(model: JointModel, path: Path, checkpoint: str = "") -> None:
+    """Writes what the model has learnt, or what a Lightning checkpoint of it holds, as safetensors; a frozen encoder is left out."""
+    if checkpoint:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
+    learnt = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    save_file(learnt, path)
+
+
+def load_weights(model: JointModel, path: Path) -> None:
+    """Puts saved weights into a model of the same configuration, and encodes its texts anew if the encoder had learnt.
+
+    Raises:
+        DataError: the file belongs to another configuration.
+    """
+    state = load_file(path)
+    wanted = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if wanted != found:
+        differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise DataError(
+            f"{path}: weights of another model; {len(differing)} tensors differ, e.g. {differing[:3]}; load it with the run's own config"
+        )
+    model.load_state_dict(state, strict=False)
+    if model.texts.trained:
+        model.texts.refresh()

@@ -1,0 +1,180 @@
+"""Ranks, evaluates and compares methods on the same queries, and keeps what comes out."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import seasonrec
+from seasonrec.data.dataset import Dataset
+from seasonrec.evaluation.calibration import fit_platt
+from seasonrec.evaluation.evaluate import Evaluation, evaluate, means
+from seasonrec.evaluation.labels import SeasonLabels, fourth_day, season_labels
+from seasonrec.evaluation.lists import Lists, read_lists, write_lists
+from seasonrec.evaluation.ranking import rank
+from seasonrec.evaluation.scorer import Scorer
+from seasonrec.evaluation.significance import compare
+from seasonrec.evaluation.tables import HEADLINES, leaderboard
+from seasonrec.seasons.calendar import Calendar
+
+log = logging.getLogger(__name__)
+SPLITS = ("validation", "test")
+
+
+class Judge:
+    """Evaluates methods on the validation and test weeks of one data set.
+
+    Lists of test weeks go to `folder`/lists/<method>.parquet, those of validation weeks to `folder`/lists/validation/.
+
+    Args:
+        folder: of the run.
+        k: length of the lists.
+        batch_size: queries scored at a time.
+        n_resamples: of the intervals in the metrics table.
+        n_paired: of the paired comparison.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        calendar: Calendar,
+        folder: Path,
+        *,
+        k: int = 100,
+        batch_size: int = 256,
+        n_resamples: int = 1_000,
+        n_paired: int = 10_000,
+        seed: int = 0,
+    ):
+        self.dataset, self.folder, self.k, self.batch_size = dataset, folder, k, batch_size
+        self._calendar, self._n_resamples, self._n_paired, self._seed = calendar, n_resamples, n_paired, seed
+        self.queries = {split: dataset.timeline.queries(dataset.split.weeks[split]) for split in SPLITS}
+        self._tables: list[pl.DataFrame] = []
+        self._evaluations: dict[str, dict[str, Evaluation]] = {split: {} for split in SPLITS}
+
+    @cached_property
+    def labels(self) -> SeasonLabels:
+        """Which items are in season when; for evaluation only."""
+        return season_labels(self.dataset)
+
+    def rank(self, method: str, scorer: Scorer, split: str, *, fit: bool = True) -> Lists:
+        """The method's lists for the queries of a split; what it learns, it learns from before the split's first week."""
+        if fit:
+            scorer.fit(self.dataset.timeline.at_week(self.dataset.split.weeks[split].start))
+        queries = self.queries[split]
+        with progress_of(f"{method} on {split}", len(queries)) as advance:
+            return rank(scorer, self.dataset.timeline, queries, k=self.k, batch_size=self.batch_size, progress=advance)
+
+    def cached(self, method: str, config: Any, scorer: Callable[[str], Scorer], split: str, folder: Path) -> Lists:
+        """The lists of a method that depends on data, configuration and code only: from the cache, or ranked and put there.
+
+        Args:
+            config: all that the method's scores depend on beyond data and code, as JSON has it.
+            scorer: split -> the method, unfitted.
+        """
+        key = {
+            "method": config,
+            "data": self.dataset.digest,
+            "weeks": list(self.dataset.split.weeks[split]),
+            "k": self.k,
+            "code": code_digest(),
+        }
+        path = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]}.parquet"
+        if not path.exists() or not self.dataset.digest:
+            lists = self.rank(method, scorer(split), split)
+            draft = path.with_suffix(f".{np.random.default_rng().integers(1 << 40)}")  # two processes may write the same lists
+            write_lists(lists, self.dataset, draft)
+            draft.replace(path)
+        return read_lists(path, self.dataset)
+
+    def judge(self, method: str, lists: Mapping[str, Lists], vectors: NDArray | None = None) -> None:
+        """Evaluates a method's lists of both splits and writes them into the run's folder.
+
+        Args:
+            vectors: text vectors of the items [n_items, d], for the distance within lists.
+        """
+        platt = fit_platt(lists["validation"])
+        for split in SPLITS:
+            path = self.folder / "lists" / ("" if split == "test" else split) / f"{method}.parquet"
+            write_lists(lists[split], self.dataset, path)
+            evaluation = evaluate(
+                lists[split],
+                self.dataset.timeline,
+                self.labels,
+                holidays=self._calendar.windows(fourth_day(lists[split].queries)),
+                vectors=vectors,
+                platt=platt if split == "test" else None,
+            )
+            self._evaluations[split][method] = evaluation
+            self._tables.append(evaluation.table(method, split, n_resamples=self._n_resamples, seed=self._seed))
+
+    @property
+    def metrics(self) -> pl.DataFrame:
+        """Every metric of every method judged so far."""
+        return pl.concat(self._tables)
+
+    def of(self, method: str, split: str) -> pl.DataFrame:
+        """The metrics of one method and split."""
+        return self.metrics.filter(method=method, split=split)
+
+    def significance(self, method: str) -> pl.DataFrame | None:
+        """The method against each other one on test weeks; None where there is no other."""
+        others = {name: evaluation for name, evaluation in self._evaluations["test"].items() if name != method}
+        if not others:
+            return None
+        return compare(self._evaluations["test"][method], others, n_resamples=self._n_paired, seed=self._seed)
+
+    def weeks(self) -> pl.DataFrame:
+        """The headline metrics of every method week by week."""
+        return pl.concat([self._by_week(m, split, e) for split, of in self._evaluations.items() for m, e in of.items()])
+
+    def _by_week(self, method: str, split: str, evaluation: Evaluation) -> pl.DataFrame:
+        values = evaluation.select(HEADLINES)
+        rows = []
+        for week in np.unique(evaluation.week):
+            of_week = values[evaluation.week == week]
+            date = datetime.fromtimestamp(self.dataset.start_of(int(week)), UTC).date().isoformat()
+            rows += [
+                {"week": int(week), "date": date, "slice": name, "metric": metric, "value": value, "n_queries": int(n)}
+                for (name, metric), value, n in zip(HEADLINES, means(of_week).tolist(), (~np.isnan(of_week)).sum(0), strict=True)
+            ]
+        return pl.DataFrame(rows).select(pl.lit(method).alias("method"), pl.lit(split).alias("split"), pl.all()).fill_nan(None)
+
+    def show(self, console: Console | None = None) -> None:
+        """Prints the leaderboard of the test weeks."""
+        (console or Console(width=150)).print(leaderboard(self.metrics))
+
+
+@contextmanager
+def progress_of(what: str, total: int):
+    """A progress bar with the time that is left; gives the function that advances it."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda n: progress.advance(task, n)
+
+
+@cache
+def code_digest() -> str:
+    """A digest of the package's own source: results of other code are other results."""
+    root = Path(seasonrec.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        if path.relative_to(root).parts[0] in CODE_OF_BASELINES:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+# Folders and files that a baseline's lists depend on.
+CODE_OF_BASELINES = ("baselines", "data", "encoders", "evaluation", "seasons", "schema.py")

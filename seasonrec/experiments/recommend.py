@@ -1,0 +1,46 @@
+"""Recommendations of a trained run, on the screen or in a file."""
+
+import json
+import logging
+from pathlib import Path
+
+import polars as pl
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from seasonrec.errors import ConfigError
+from seasonrec.experiments.recommender import Recommender, users_of
+
+log = logging.getLogger(__name__)
+WRITERS = {
+    ".csv": lambda table, path: table.write_csv(path),
+    ".parquet": lambda table, path: table.write_parquet(path),
+    ".json": lambda table, path: path.write_text(json.dumps(table.to_dicts(), indent=2, ensure_ascii=False)),
+}
+
+
+def recommend(cfg: DictConfig) -> None:
+    """Prints or writes one row per user and rank; each score split by head."""
+    path = Path(cfg.output) if cfg.output else None
+    if path and path.suffix not in WRITERS:
+        raise ConfigError(f"output {path}: wanted a name that ends in one of {', '.join(WRITERS)}")
+    recommender = Recommender.load(cfg.run)
+    table = recommender.recommend(users_of(cfg.users), str(cfg.date), k=cfg.k, new_only=cfg.new_only)
+    if path:
+        WRITERS[path.suffix](table, path)
+        log.info("%d recommendations: %s", len(table), path)
+    else:
+        Console().print(shown(table, f"{cfg.date}: {recommender.season_text(str(cfg.date))}"))
+
+
+def shown(table: pl.DataFrame, title: str) -> Table:
+    """The recommendations for the terminal."""
+    screen = Table(*table.columns, title=title)
+    previous = None
+    for row in table.iter_rows():
+        if previous not in (None, row[0]):
+            screen.add_section()
+        screen.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
+        previous = row[0]
+    return screen

@@ -1,0 +1,149 @@
+"""A trained run in use: recommendations for any users at any date."""
+
+from collections.abc import Sequence
+from datetime import date as Date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from seasonrec.data.dataset import Dataset
+from seasonrec.data.timeline import AsOf
+from seasonrec.errors import DataError
+from seasonrec.evaluation.lists import LISTS
+from seasonrec.evaluation.ranking import three_lists
+from seasonrec.experiments.build import Joint, dataset_of, joint_of, texts_of
+from seasonrec.experiments.fit import WEIGHTS, load_weights
+from seasonrec.experiments.record import read_record
+from seasonrec.joint.model import Scores
+from seasonrec.schema import ITEM, USER
+
+FITS = Path("fits")
+FINAL = FITS / "final"
+
+
+class Recommender:
+    """What a trained joint model recommends to users of a shop.
+
+    Args:
+        dataset: the shop, with the events known so far.
+        joint: trained.
+        item_texts: as the model reads them [n_items].
+    """
+
+    def __init__(self, dataset: Dataset, joint: Joint, item_texts: Sequence[str]):
+        self.dataset, self.joint, self.item_texts = dataset, joint, item_texts
+        self.timeline = dataset.timeline
+
+    @classmethod
+    def load(cls, run: str | Path) -> "Recommender":
+        """The final model of a run's folder, with the data it was trained on.
+
+        Raises:
+            DataError: no finished run is there, or its data have changed since.
+        """
+        run = Path(run)
+        record = read_record(run)
+        if not (run / FINAL / WEIGHTS).exists():
+            raise DataError(
+                f"{run}: its final fit has not ended (status {record['status']!r}); finish it with `seasonrec train resume={run}`"
+            )
+        cfg = OmegaConf.create(record["config"])
+        dataset = dataset_of(cfg)
+        if dataset.digest != record["data"]["digest"]:
+            raise DataError(
+                f"{run}: the data have changed since this run was trained (digest {dataset.digest[:12]},"
+                f" wanted {record['data']['digest'][:12]}); put the old file back, or train anew"
+            )
+        return cls.of(cfg, dataset, run)
+
+    @classmethod
+    def of(cls, cfg: DictConfig, dataset: Dataset, run: Path) -> "Recommender":
+        """The final model of a run on data that are loaded already."""
+        week = dataset.split.weeks["test"].start
+        joint = joint_of(cfg, dataset, texts_of(cfg, dataset, week))
+        load_weights(joint.model, run / FINAL / WEIGHTS)
+        return cls(dataset, joint, dataset.item_texts(dataset.start_of(week)))
+
+    def recommend(
+        self, users: Sequence[str], date: str | Date, *, k: int = 10, new_only: bool = False, explain: bool = True
+    ) -> pl.DataFrame:
+        """The best k products of the week that holds a date, for each user: user_id, date, rank, item_id, text, score, one column per head.
+
+        What is known is what happened before that week; for a week after the end of the data, everything, with last year's demand and
+        the calendar of the week that is asked about. Users that the run does not know get season and popularity.
+
+        Args:
+            users: ids as in the source.
+            date: YYYY-MM-DD or a date.
+            k: length of each list.
+            new_only: leaves out what the user bought before.
+            explain: adds what each head contributed; the columns sum to the score.
+
+        Raises:
+            DataError: no users, a date that cannot be read or lies before the data, or k below 1.
+        """
+        if not len(users) or k < 1:
+            raise DataError(f"recommend: {len(users)} users and k={k}; give at least one user id and k of at least 1")
+        now, about = self._views(date)
+        rows = self._rows(users)
+        frames = [self._table(list(users[at : at + 256]), rows[at : at + 256], now, about, k, new_only) for at in range(0, len(rows), 256)]
+        table = pl.concat(frames).with_columns(pl.lit(str(date)).alias("date"))
+        heads = list(self.joint.model.heads) if explain else []
+        return table.select(USER, "date", "rank", ITEM, "text", "score", *heads)
+
+    def season_text(self, date: str | Date) -> str:
+        """The season of a date's week in words, as the encoder reads it."""
+        return self.joint.batcher.moments(*self._views(date)).context
+
+    def _views(self, date: str | Date) -> tuple[AsOf, int]:
+        """What is known, and the start of the week that is asked about."""
+        try:
+            time = int(np.datetime64(str(date), "s").astype(np.int64))
+        except ValueError as error:
+            raise DataError(f"recommend: date {date!r} cannot be read; give YYYY-MM-DD, e.g. 2026-12-20") from error
+        asked = int(self.timeline.week_of(time))
+        first, last = (int(self.timeline.week_of(self.timeline.time[at])) for at in (0, -1))
+        if asked <= first:
+            raise DataError(f"recommend: date {date} lies in week {asked} and the data begin in week {first}; nothing is known before")
+        return self.timeline.at_week(min(asked, last + 1)), int(self.timeline.start_of(asked))
+
+    def _rows(self, users: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each user, -1 for those that the data do not have, [n]."""
+        known = self.dataset.users.select(USER).with_row_index("row")
+        asked = pl.DataFrame({USER: [str(user) for user in users]})
+        return asked.join(known, on=USER, how="left", maintain_order="left")["row"].cast(pl.Int64).fill_null(-1).to_numpy()
+
+    def _table(self, users: list[str], rows: NDArray, now: AsOf, about: int, k: int, new_only: bool) -> pl.DataFrame:
+        scores = self.joint.scorer.explained(rows, now, about)
+        items, values = three_lists(scores.total.float().cpu(), rows, now, min(k, now.n_items))
+        which = LISTS.index("new" if new_only else "all")
+        query, place = np.nonzero(items[:, which] >= 0)
+        item = items[query, which, place]
+        return pl.DataFrame(
+            {
+                USER: np.array([str(user) for user in users], object)[query],
+                "rank": place + 1,
+                ITEM: self.dataset.items[ITEM].gather(item),
+                "text": np.array(self.item_texts, object)[item],
+                "score": values[query, which, place],
+                **_parts(scores, query, item),
+            }
+        )
+
+
+def _parts(scores: Scores, query: NDArray, item: NDArray) -> dict[str, NDArray]:
+    """What each head contributed to each listed item, [n] by head."""
+    at = torch.from_numpy(query), torch.from_numpy(item).long()
+    return {name: part.expand_as(scores.total)[at].float().cpu().numpy() for name, part in scores.mixed.items()}
+
+
+def users_of(given: str | int | Sequence) -> list[str]:
+    """User ids from what a command line gives: one, several with commas, a list, or the path of a file with one on each line."""
+    if isinstance(given, str) and Path(given).is_file():
+        return [line.strip() for line in Path(given).read_text(encoding="utf-8").splitlines() if line.strip()]
+    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
+    return [str(part).strip() for part in parts]

@@ -1,0 +1,152 @@
+"""The main job: data -> text encoder -> joint training -> full-catalogue evaluation -> report."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Final, cast
+
+import polars as pl
+import pytorch_lightning as lightning
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from seasonrec.baselines.personal_frequency import PersonalFrequency
+from seasonrec.data.dataset import Dataset
+from seasonrec.encoders.catalogue import CatalogueTexts
+from seasonrec.evaluation.selection import Selection
+from seasonrec.experiments.build import Joint, baselines_of, cache_folder, calendar_of, dataset_of, joint_of, texts_of
+from seasonrec.experiments.examples import write_examples
+from seasonrec.experiments.fit import LOSSES, Fit, Outcome
+from seasonrec.experiments.judge import SPLITS, Judge
+from seasonrec.experiments.recommender import FITS, Recommender
+from seasonrec.experiments.record import RunRecord
+from seasonrec.experiments.report import write_report
+from seasonrec.joint.model import JointModel
+
+log = logging.getLogger(__name__)
+METHOD: Final = "joint"
+REFERENCE: Final = "personal_frequency"
+
+
+def train(cfg: DictConfig) -> float:
+    """Trains, evaluates and reports; returns the selection metric on validation weeks, by which sweeps choose."""
+    folder = Path(cfg.resume or cfg.paths.run)
+    cfg.paths.run = str(folder)
+    begin(cfg)
+    with RunRecord(folder, plain_config(cfg)) as record:
+        return Run(cfg, folder, record).go()
+
+
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
+    """The composed configuration in plain containers, interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+
+
+def begin(cfg: DictConfig) -> None:
+    """Sets threads and seeds."""
+    torch.set_num_threads(cfg.n_threads or os.cpu_count() or 1)
+    lightning.seed_everything(cfg.seed, verbose=False)
+
+
+class Run:
+    """One run of the main job, stage by stage; fits that an interrupted run had finished are read back.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, cfg: DictConfig, folder: Path, record: RunRecord):
+        self.cfg, self.folder, self.record = cfg, folder, record
+
+    def go(self) -> float:
+        """All stages; the selection metric."""
+        with self.record.stage("data"):
+            dataset = dataset_of(self.cfg)
+            self.record.data(dataset)
+            judge = judge_of(self.cfg, dataset, self.folder)
+        with self.record.stage("texts"):
+            texts = {split: texts_of(self.cfg, dataset, dataset.split.weeks[split].start) for split in SPLITS}
+        with self.record.stage("baselines"):
+            judge_baselines(self.cfg, judge, texts)
+        score, joints = self._fits(dataset, judge, texts)
+        with self.record.stage("evaluation"):
+            lists = {split: judge.rank(METHOD, joint.scorer, split) for split, joint in joints.items()}
+            judge.judge(METHOD, lists, texts["test"].item_vectors())
+            self._write(judge)
+            write_examples(
+                self.record, Recommender(dataset, joints["test"], dataset.item_texts(dataset.start_of(dataset.split.weeks["test"].start)))
+            )
+        with self.record.stage("report"):
+            report = write_report(self.folder)
+        judge.show()
+        log.info("report: %s", report)
+        return score
+
+    def _fits(self, dataset: Dataset, judge: Judge, texts: dict[str, CatalogueTexts]) -> tuple[float, dict[str, Joint]]:
+        """The selection fit, and the final fit with its choices; the selection metric and the models by the split they may rank."""
+        joints = {split: joint_of(self.cfg, dataset, texts[split]) for split in SPLITS}
+        loggers = [instantiate(logger) for logger in self.cfg.logger.values()]
+        with self.record.stage("selection fit"):
+            selection = Selection(
+                joints["validation"].scorer,
+                dataset.timeline,
+                judge.queries["validation"],
+                judge.labels,
+                judge.of(REFERENCE, "validation"),
+                batch_size=self.cfg.eval.batch_size,
+            )
+            chosen = self._fit("selection", "validation", dataset, joints, loggers=loggers, selection=selection)
+        with self.record.stage("final fit"):
+            self._fit("final", "test", dataset, joints, loggers=loggers, n_epochs=chosen.n_epochs)
+        self.record.facts(parameters=parameters(joints["test"].model), epochs=chosen.n_epochs, selection=chosen.score)
+        self.record.table("losses", pl.concat([pl.read_csv(self.folder / FITS / name / LOSSES) for name in ("selection", "final")]))
+        return chosen.score or 0.0, joints
+
+    def _fit(self, name: str, split: str, dataset: Dataset, joints: dict[str, Joint], **kwargs: Any) -> Outcome:
+        fit = Fit(name, dataset, joints[split], dataset.split.weeks[split].start, self.folder / FITS / name, **kwargs)
+        return fit.run(self.cfg)
+
+    def _write(self, judge: Judge) -> None:
+        self.record.table("metrics", judge.metrics)
+        self.record.table("weeks", judge.weeks())
+        if (significance := judge.significance(METHOD)) is not None:
+            self.record.table("significance", significance)
+
+
+def judge_of(cfg: DictConfig, dataset: Dataset, folder: Path) -> Judge:
+    """The judge of a run."""
+    return Judge(
+        dataset,
+        calendar_of(dataset),
+        folder,
+        k=cfg.eval.k,
+        batch_size=cfg.eval.batch_size,
+        n_resamples=cfg.eval.n_resamples,
+        n_paired=cfg.eval.n_paired,
+        seed=cfg.seed,
+    )
+
+
+def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTexts]) -> None:
+    """Ranks and evaluates every configured baseline, and personal frequency in any case, which selection is measured by."""
+    baselines = {split: {REFERENCE: PersonalFrequency(), **baselines_of(cfg, texts[split])} for split in SPLITS}
+    configs = {name: OmegaConf.to_container(node, resolve=True) for name, node in cfg.baseline.items()}
+    for name in baselines["test"]:
+        # Texts as known at a cut-off come from data and encoder.
+        config = {"method": configs.get(name), "encoder": OmegaConf.to_container(cfg.encoder, resolve=True)}
+        scorer = lambda split, name=name: baselines[split][name]
+        lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in SPLITS}
+        judge.judge(name, lists, texts["test"].item_vectors())
+
+
+def parameters(model: JointModel) -> dict[str, dict[str, int]]:
+    """How many numbers each part of a model holds and how many of them learn."""
+    parts = {"encoder": model.texts.encoder, **dict(model.heads.items()), "mixer": model.mixer}
+    return {
+        name: {
+            "total": sum(p.numel() for p in part.parameters()),
+            "trainable": sum(p.numel() for p in part.parameters() if p.requires_grad),
+        }
+        for name, part in parts.items()
+    }

@@ -1,0 +1,87 @@
+"""T2: what do this user and users like this one take?"""
+
+import torch
+from torch import Tensor, nn
+
+from seasonrec.data.batches import N_PAIR_FEATURES, Batch
+from seasonrec.encoders.catalogue import Texts
+from seasonrec.heads.head import Sizes, mlp
+from seasonrec.heads.history import Decay, hide, weighted_mean
+
+
+class Repeat(nn.Module):
+    """Repeat consumption: a small network over what the user's own purchases of an item, and its demand, say of the next one.
+
+    Items that the user has not bought score 0.
+
+    Args:
+        hidden: width of its hidden layer.
+
+    Reference: Bhagat et al. (2018), Buy it again: modeling repeat purchase recommendations; here with learnt intervals and decays.
+    """
+
+    def __init__(self, sizes: Sizes, hidden: int = 64, dropout: float = 0.0):
+        super().__init__()
+        self.score = mlp(N_PAIR_FEATURES + sizes.d_demand, hidden, dropout=dropout)
+
+    def forward(self, batch: Batch, texts: Texts) -> Tensor:
+        """[B, C]."""
+        h = batch.history
+        listed = h.column >= 0
+        features = torch.cat([h.features[listed], batch.moment.demand[h.item[listed]]], 1)
+        scores = features.new_zeros(len(batch.user), batch.n_candidates)
+        return scores.index_put((h.query[listed], h.column[listed]), self.score(features).squeeze(1))
+
+
+class Factors(nn.Module):
+    """Item id embeddings; a user is the decayed sum of what the user bought, so new users and new purchases need no training.
+
+    Items that nobody had bought when training began keep the default embedding 0.
+
+    Args:
+        d: width of the embeddings.
+        history_dropout: share of purchases that training hides, so that a user is not known by single items.
+
+    Reference: Kabbur, Ning and Karypis (2013), FISM, equation 3, with separate embeddings for what was and what will be bought.
+    """
+
+    def __init__(self, sizes: Sizes, d: int = 64, dropout: float = 0.2, history_dropout: float = 0.3):
+        super().__init__()
+        self.bought = nn.Embedding(sizes.n_items, d, _weight=torch.randn(sizes.n_items, d) * 0.1)
+        self.item = nn.Embedding(sizes.n_items, d, _weight=torch.zeros(sizes.n_items, d))
+        self.decay = Decay()
+        self.dropout, self.history_dropout = nn.Dropout(dropout), history_dropout
+
+    def forward(self, batch: Batch, texts: Texts) -> Tensor:
+        """[B, C]."""
+        weight = self.decay(batch.history)
+        user = weighted_mean(batch.history, self.bought.weight, batch.history.item, hide(weight, self.history_dropout, self.training))
+        return self.dropout(user) @ batch.of_candidates(self.item.weight).T
+
+
+class MatrixFactorization(nn.Module):
+    """Biased matrix factorisation: mean + user bias + item bias + user . item; for ratings with squared error.
+
+    Args:
+        d: number of factors.
+        mean: of all ratings; start value of a learnt constant.
+
+    Reference: Koren, Bell and Volinsky (2009), Matrix factorization techniques for recommender systems, equation 4.
+    """
+
+    def __init__(self, sizes: Sizes, d: int = 32, mean: float = 0.0):
+        super().__init__()
+        # The last user is row -1, of whom nothing is known: it is never trained, so it stays at the mean.
+        self.user, self.item = nn.Embedding(sizes.n_users + 1, d), nn.Embedding(sizes.n_items, d)
+        self.user_bias, self.item_bias = nn.Embedding(sizes.n_users + 1, 1), nn.Embedding(sizes.n_items, 1)
+        self.mean = nn.Parameter(torch.tensor(float(mean)))
+        for table in (self.user, self.item):
+            nn.init.normal_(table.weight, std=0.1)
+        for bias in (self.user_bias, self.item_bias):
+            nn.init.zeros_(bias.weight)
+        nn.init.zeros_(self.user.weight[-1])
+
+    def forward(self, batch: Batch, texts: Texts) -> Tensor:
+        """[B, C]."""
+        bias = self.mean + self.user_bias.weight[batch.user] + batch.of_candidates(self.item_bias.weight).T
+        return bias + self.user.weight[batch.user] @ batch.of_candidates(self.item.weight).T

@@ -1,0 +1,39 @@
+"""T3: what resembles what the user likes, in words?"""
+
+import torch
+from torch import Tensor, nn
+
+from seasonrec.data.batches import Batch
+from seasonrec.encoders.catalogue import Texts
+from seasonrec.heads.head import Sizes
+from seasonrec.heads.history import Decay, hide, weighted_mean
+
+
+class ProfileText(nn.Module):
+    """The user's text profile (decayed texts of what was bought, and the user's own text) against product texts.
+
+    Both sides are projected by maps that start alike, so that the score starts as the encoder's own likeness.
+
+    Args:
+        d: width in which profile and product meet.
+        history_dropout: share of purchases that training hides.
+    """
+
+    def __init__(self, sizes: Sizes, d: int = 96, dropout: float = 0.2, history_dropout: float = 0.3):
+        super().__init__()
+        self.profile, self.item = nn.Linear(sizes.d_text, d, bias=False), nn.Linear(sizes.d_text, d, bias=False)
+        self.profile.load_state_dict(self.item.state_dict())
+        self.user = nn.Linear(sizes.d_text, d, bias=False)
+        nn.init.zeros_(self.user.weight)
+        self.decay, self.dropout, self.history_dropout = Decay(), nn.Dropout(dropout), history_dropout
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch: Batch, texts: Texts) -> Tensor:
+        """[B, C]."""
+        h = batch.history
+        weight = hide(self.decay(h), self.history_dropout, self.training)
+        bought = weighted_mean(h, texts.vectors, texts.of_item[h.item], weight)
+        user = self.profile(bought) + self.user(texts.vectors[texts.of_user[batch.user]])
+        # Projected back into the text space, as in the seasonal heads: texts are met as they are.
+        in_text_space = (self.dropout(user) * self.log_temperature.exp()) @ self.item.weight
+        return texts.match(in_text_space, batch.candidate)

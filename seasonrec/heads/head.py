@@ -1,0 +1,55 @@
+"""What a head is: scores of a batch's candidates from one point of view. Heads do not know each other."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from seasonrec.data.batches import Batch
+from seasonrec.encoders.catalogue import Texts
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The widths that data and encoder set, and that no configuration states."""
+
+    n_users: int
+    n_items: int
+    d_text: int
+    d_season: int
+    d_demand: int
+
+
+class Head(Protocol):
+    """Scores from one point of view; one of your own is any such module, given as a class path in `conf/head`."""
+
+    def __call__(self, batch: Batch, texts: Texts) -> Tensor:
+        """One score per query and candidate, [B, C], or [1, C] where all queries of the moment get the same."""
+
+
+HeadFactory = Callable[[Sizes], nn.Module]
+
+
+class Sum(nn.Module):
+    """A head that adds up the scores of its parts.
+
+    Args:
+        parts: head factories by name.
+    """
+
+    def __init__(self, sizes: Sizes, parts: Mapping[str, HeadFactory]):
+        super().__init__()
+        self.parts = nn.ModuleDict({name: part(sizes) for name, part in parts.items()})
+
+    def forward(self, batch: Batch, texts: Texts) -> Tensor:
+        """The sum, [B, C] or [1, C]."""
+        first, *others = (part(batch, texts) for part in self.parts.values())
+        for score in others:
+            first = first + score
+        return first
+
+
+def mlp(d_in: int, d_hidden: int, d_out: int = 1, dropout: float = 0.0) -> nn.Sequential:
+    """One hidden layer, inputs normalised over features so that any of them may be large."""
+    return nn.Sequential(nn.Linear(d_in, d_hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(d_hidden, d_out))

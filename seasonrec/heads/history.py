@@ -1,0 +1,39 @@
+"""A user as what the user bought: weights of purchases and weighted sums over them."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seasonrec.data.batches import DECAYS, History
+
+
+class Decay(nn.Module):
+    """How much each purchase of a user counts: a learnt blend of `DECAYS`, on a log scale of repeats."""
+
+    def __init__(self):
+        super().__init__()
+        self.blend = nn.Parameter(torch.zeros(len(DECAYS)))
+
+    def forward(self, history: History) -> Tensor:
+        """The weight of each pair, [n_pairs]."""
+        return torch.log1p(history.weight @ torch.softmax(self.blend, 0))
+
+
+def hide(weight: Tensor, share: float, training: bool) -> Tensor:
+    """The weights with a random share of them at 0 while training; the others are not made larger, since means follow."""
+    return weight * (torch.rand_like(weight) >= share) if training and share else weight
+
+
+def weighted_mean(history: History, table: Tensor, row: Tensor, weight: Tensor) -> Tensor:
+    """The sum of each query's rows of a table, over the root of its weights plus one, [B, d]; 0 for users without history.
+
+    Divided by the root, the vector of a user of whom much is known is longer: more is known, so scores may differ more.
+
+    Args:
+        table: [n_rows, d].
+        row: of each pair [n_pairs].
+        weight: of each pair [n_pairs].
+    """
+    total = F.embedding_bag(row, table, history.starts, mode="sum", per_sample_weights=weight.to(table.dtype))
+    n = torch.zeros(len(history.starts), dtype=weight.dtype, device=weight.device).index_add(0, history.query, weight)
+    return total / (n + 1).sqrt()[:, None]

@@ -104,9 +104,16 @@ class Calendar:
         Raises:
             DataError: as `local_days`.
         """
-        distance, (before, after) = self.distance(time), self._lengths
-        inside = (distance <= before) & (distance >= -after)
-        return dict(zip(self.names, inside.T, strict=True))
+        return dict(zip(self.names, self.inside(self.distance(time)).T, strict=True))
+
+    def inside(self, distance: NDArray) -> NDArray[np.bool_]:
+        """Whether a time at each signed distance lies in the holiday's window, [n, n_holidays].
+
+        Args:
+            distance: as `distance` gives it [n, n_holidays].
+        """
+        before, after = self._lengths
+        return (distance <= before) & (distance >= -after)
 
     def features(self, time: ArrayLike) -> NDArray[np.float32]:
         """How near each holiday is, ahead and behind, in [0, 1], [n, 2 * n_holidays].

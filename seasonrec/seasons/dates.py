@@ -5,10 +5,11 @@ the holiday in a year gives no day for it, so a rule may return fewer than n.
 """
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 
 import holidays
 import numpy as np
@@ -49,6 +50,12 @@ class Holiday:
     def name(self) -> str:
         """The title as it stands in metric names and columns, e.g. "black_friday"."""
         return re.sub(r"\W+", "_", self.title.replace("'", "").lower()).strip("_")
+
+    @cached_property
+    def is_period(self) -> bool:
+        """Whether it lasts longer than a day, like Advent, in any of the reference years."""
+        first, last = self.rule(np.array(REFERENCE_YEARS))
+        return bool((last > first).any())
 
 
 def date(years: Years, month: int | Years, day: int) -> Days:
@@ -187,7 +194,10 @@ def _public_days(country: str, first_year: int, last_year: int) -> Mapping[str, 
     """The days of every public holiday by title; days in a row under one title are one holiday."""
     known = holidays.country_holidays(country)
     years = range(max(first_year, known.start_year), min(last_year, known.end_year) + 1)
-    found = holidays.country_holidays(country, years=years, observed=False, language="en_US")
+    with warnings.catch_warnings():
+        # Of years that its lunar tables lack it warns, e.g. for India before 2001; such a year has no day here either.
+        warnings.filterwarnings("ignore", "Requested Holidays are available only", UserWarning)
+        found = holidays.country_holidays(country, years=years, observed=False, language="en_US")
     by_title: dict[str, list[np.datetime64]] = {}
     for day in sorted(found):
         for title in found.get_list(day):

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from seasonrec.errors import DataError
 
 N_WEEKS = 52
-# Since Liberia's change of 1972 every zone's offset has changed on a quarter of an hour of UTC only.
-QUARTER = 900
+DAY = 86_400
+# What clocks can show, less two days for their offsets: the years 1 to 9999. Seconds that were given in milliseconds lie far outside.
+EARLIEST, LATEST = (int(each.replace(tzinfo=UTC).timestamp()) for each in (datetime(1, 1, 3), datetime(9999, 12, 29)))
 
 
 @lru_cache
@@ -35,23 +36,34 @@ def local_time(time: ArrayLike, timezone: str = "UTC") -> NDArray[np.datetime64]
         timezone: IANA name.
 
     Raises:
-        DataError: times that are not integers, or an unknown zone.
+        DataError: times that are not integers or lie outside the years 1..9999, or an unknown zone.
     """
     time = np.asarray(time)
     if not np.issubdtype(time.dtype, np.integer):
         raise DataError(f"times are {time.dtype}, wanted int64 seconds UTC; convert with .astype('datetime64[s]').astype('int64')")
     time = time.astype(np.int64)
     clock = zone(timezone)
+    if time.size and not EARLIEST <= time.min() <= time.max() <= LATEST:
+        raise DataError(f"times span {time.min()}..{time.max()} seconds since 1970, wanted the years 1..9999; divide milliseconds by 1,000")
     if timezone == "UTC" or not time.size:
         return time.astype("datetime64[s]")
-    quarters, row = np.unique(time // QUARTER, return_inverse=True)
-    offsets = np.array([_offset(int(quarter) * QUARTER, clock) for quarter in quarters])
-    return (time + offsets[row].reshape(time.shape)).astype("datetime64[s]")
+    return (time + _offsets(time.ravel(), clock).reshape(time.shape)).astype("datetime64[s]")
 
 
-def _offset(time: int, clock: ZoneInfo) -> int:
-    local = datetime.fromtimestamp(time, UTC).astimezone(clock)
-    return int((local.replace(tzinfo=UTC)).timestamp()) - time
+def _offsets(time: NDArray[np.int64], clock: ZoneInfo) -> NDArray[np.int64]:
+    """Seconds that the clock is ahead of UTC at each time, [n]. Days on which it does not change are looked up once."""
+    days, row = np.unique(time // DAY, return_inverse=True)
+    first, last = _looked_up(days * DAY, clock), _looked_up(days * DAY + (DAY - 1), clock)
+    offsets, changing = first[row], (first != last)[row]
+    # Not every change is on a full hour: Newfoundland's came at a minute past midnight until 2011.
+    distinct, row = np.unique(time[changing], return_inverse=True)
+    offsets[changing] = _looked_up(distinct, clock)[row]
+    return offsets
+
+
+def _looked_up(time: NDArray[np.int64], clock: ZoneInfo) -> NDArray[np.int64]:
+    local = (datetime.fromtimestamp(each, UTC).astimezone(clock).utcoffset() for each in time.tolist())
+    return np.array([0 if offset is None else int(offset.total_seconds()) for offset in local], np.int64)
 
 
 def of_year(time: ArrayLike, timezone: str = "UTC") -> NDArray[np.float64]:
@@ -67,7 +79,7 @@ def of_year(time: ArrayLike, timezone: str = "UTC") -> NDArray[np.float64]:
         Keep phases in float64 until `harmonics`: in float32 the last second of a year rounds to 1.
 
     Raises:
-        DataError: times that are not integers, or an unknown zone.
+        DataError: as `local_time`.
     """
     local = local_time(time, timezone)
     year = local.astype("datetime64[Y]")
@@ -110,7 +122,7 @@ def week_of_year(time: ArrayLike, timezone: str = "UTC") -> NDArray[np.int64]:
         timezone: IANA name; the benchmark's labels use UTC.
 
     Raises:
-        DataError: times that are not integers, or an unknown zone.
+        DataError: as `local_time`.
     """
     day = local_time(time, timezone).astype("datetime64[D]")
     day_of_year = (day - day.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64)

@@ -60,7 +60,8 @@ def cross_entropy(scores: Tensor, truth: Truth, *, new_only: bool = False) -> Te
     if truth.log_inclusion is not None:
         logits = (scores - truth.log_inclusion).index_put((query, column), scores[query, column])
     if new_only:
-        logits = logits.index_put((truth.own_query, truth.own_column), scores.new_tensor(-torch.inf))
+        # Finite: the gradient of a softmax over nothing but -inf, of a user who had bought all that was drawn, is NaN even at weight 0.
+        logits = logits.index_put((truth.own_query, truth.own_column), logits.new_tensor(torch.finfo(logits.dtype).min))
         query, column = query[truth.is_new], column[truth.is_new]
     if not len(query):
         return scores.sum() * 0
@@ -90,7 +91,7 @@ def squared_error(scores: Tensor, truth: Truth) -> Tensor:
         DataError: the data have no ratings.
     """
     if truth.rating is None:
-        raise DataError("squared_error: the data have no ratings; choose another loss for this task, e.g. loss.terms.cf=cross_entropy")
+        raise DataError("squared_error: the data have no ratings; choose another loss for this task in loss.terms, or take loss=default")
     return F.mse_loss(scores[truth.query, truth.column], truth.rating)
 
 
@@ -133,8 +134,10 @@ class JointLoss:
             raise ConfigError(f"loss.weights must not be negative, got {negative}")
         if not any(weights.values()):
             raise ConfigError(f"loss.weights are all 0 ({dict(weights)}): nothing would be learnt; give one task a positive weight")
-        if missing := sorted(set(weights) - set(terms)):
-            raise ConfigError(f"loss.terms lack {missing}; every task of loss.weights needs a loss, e.g. loss.terms.{missing[0]}=...")
+        if missing := sorted({*weights, mixed} - set(terms)):
+            raise ConfigError(
+                f"loss.terms lack {missing}; every task of loss.weights and the mixed score need a loss, e.g. loss.terms.{missing[0]}=..."
+            )
         self.weights, self.terms, self.mixed = dict(weights), dict(terms), mixed
 
     def active(self, tasks: Mapping[str, object]) -> list[str]:

@@ -15,8 +15,14 @@ def nearest(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], ND
         vectors: unit or zero [n, d].
     """
     all_rows = torch.from_numpy(vectors)
-    best = [(part @ all_rows.T).topk(min(k, len(vectors))) for part in all_rows.split(ROWS)]
-    return torch.cat([b.indices for b in best]).numpy(), torch.cat([b.values for b in best]).numpy()
+    index, cosine = [], []
+    for rows in torch.arange(len(vectors)).split(ROWS):
+        near = all_rows[rows] @ all_rows.T
+        near[torch.arange(len(rows)), rows] = torch.inf  # itself, also where other rows are equal or its vector is zero
+        best = near.topk(min(k, len(vectors)))
+        index.append(best.indices)
+        cosine.append(best.values.clamp(max=1))
+    return torch.cat(index).numpy(), torch.cat(cosine).numpy()
 
 
 class TextPool:
@@ -33,7 +39,7 @@ class TextPool:
         used, text_of = np.unique(text_of, return_inverse=True)
         vectors = vectors[used]
         index, cosine = nearest(vectors, k)
-        weight = np.exp(sharpness * (np.minimum(cosine, 1) - 1))
+        weight = np.exp(sharpness * (cosine - 1))
         weight /= weight.sum(1, keepdims=True)
         n_texts, n_items, k = len(vectors), len(text_of), index.shape[1]
         mean = sp.csr_matrix((weight.ravel(), index.ravel(), np.arange(0, n_texts * k + 1, k)), shape=(n_texts, n_texts))

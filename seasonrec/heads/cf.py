@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from seasonrec.data.batches import N_PAIR_FEATURES, Batch
 from seasonrec.encoders.catalogue import Texts
 from seasonrec.heads.head import Sizes, mlp
-from seasonrec.heads.history import Decay, hide, weighted_mean
+from seasonrec.heads.history import Centre, Decay, hide, weighted_mean
 
 
 class Repeat(nn.Module):
@@ -28,9 +28,8 @@ class Repeat(nn.Module):
         """[B, C]."""
         h = batch.history
         listed = h.column >= 0
-        features = torch.cat([h.features[listed], batch.moment.demand[h.item[listed]]], 1)
-        scores = features.new_zeros(len(batch.user), batch.n_candidates)
-        return scores.index_put((h.query[listed], h.column[listed]), self.score(features).squeeze(1))
+        score = self.score(torch.cat([h.features[listed], batch.moment.demand[h.item[listed]]], 1)).squeeze(1)
+        return score.new_zeros(len(batch.user), batch.n_candidates).index_put((h.query[listed], h.column[listed]), score)
 
 
 class Factors(nn.Module):
@@ -49,13 +48,14 @@ class Factors(nn.Module):
         super().__init__()
         self.bought = nn.Embedding(sizes.n_items, d, _weight=torch.randn(sizes.n_items, d) * 0.1)
         self.item = nn.Embedding(sizes.n_items, d, _weight=torch.zeros(sizes.n_items, d))
-        self.decay = Decay()
+        self.decay, self.centre = Decay(), Centre(d)
         self.dropout, self.history_dropout = nn.Dropout(dropout), history_dropout
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[B, C]."""
         weight = self.decay(batch.history)
         user = weighted_mean(batch.history, self.bought.weight, batch.history.item, hide(weight, self.history_dropout, self.training))
+        user = self.centre(user, batch.history.n_items > 0)
         return self.dropout(user) @ batch.of_candidates(self.item.weight).T
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from seasonrec.data.batches import Batch
 from seasonrec.encoders.catalogue import Texts
 from seasonrec.heads.head import Sizes
-from seasonrec.heads.history import Decay, hide, weighted_mean
+from seasonrec.heads.history import Centre, Decay, hide, weighted_mean
 
 
 class ProfileText(nn.Module):
@@ -25,7 +25,7 @@ class ProfileText(nn.Module):
         self.profile.load_state_dict(self.item.state_dict())
         self.user = nn.Linear(sizes.d_text, d, bias=False)
         nn.init.zeros_(self.user.weight)
-        self.decay, self.dropout, self.history_dropout = Decay(), nn.Dropout(dropout), history_dropout
+        self.decay, self.centre, self.dropout, self.history_dropout = Decay(), Centre(d), nn.Dropout(dropout), history_dropout
         self.log_temperature = nn.Parameter(torch.zeros(()))
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
@@ -33,7 +33,8 @@ class ProfileText(nn.Module):
         h = batch.history
         weight = hide(self.decay(h), self.history_dropout, self.training)
         bought = weighted_mean(h, texts.vectors, texts.of_item[h.item], weight)
-        user = self.profile(bought) + self.user(texts.vectors[texts.of_user[batch.user]])
+        user = self.centre(self.profile(bought), h.n_items > 0) + self.user(texts.vectors[texts.of_user[batch.user]])
         # Projected back into the text space, as in the seasonal heads: texts are met as they are.
         in_text_space = (self.dropout(user) * self.log_temperature.exp()) @ self.item.weight
-        return texts.match(in_text_space, batch.candidate)
+        # Less the mean over all texts: likeness must not say that this user likes everything, which training would learn by heart.
+        return texts.match(in_text_space, batch.candidate) - (in_text_space @ texts.vectors.mean(0))[:, None]

@@ -51,5 +51,5 @@ class Sum(nn.Module):
 
 
 def mlp(d_in: int, d_hidden: int, d_out: int = 1, dropout: float = 0.0) -> nn.Sequential:
-    """One hidden layer, inputs normalised over features so that any of them may be large."""
+    """A network of one hidden layer, [..., d_in] -> [..., d_out]."""
     return nn.Sequential(nn.Linear(d_in, d_hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(d_hidden, d_out))

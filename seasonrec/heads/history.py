@@ -19,6 +19,38 @@ class Decay(nn.Module):
         return torch.log1p(history.weight @ torch.softmax(self.blend, 0))
 
 
+class Centre(nn.Module):
+    """User vectors less the average user, so that a score says what sets this user apart.
+
+    Without it a map of ids or texts learns the popularity of the training weeks by heart, and what is in season now loses. Users
+    without history stay at 0.
+
+    Args:
+        d: width of the vectors.
+        momentum: share of a batch's mean in the running one, by which users are centred after training.
+    """
+
+    mean: Tensor
+
+    def __init__(self, d: int, momentum: float = 0.05):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(d))
+
+    def forward(self, vectors: Tensor, known: Tensor) -> Tensor:
+        """The centred vectors, [B, d].
+
+        Args:
+            vectors: [B, d].
+            known: whether each user has a history [B].
+        """
+        mean = self.mean
+        if self.training and known.any():
+            mean = vectors[known].mean(0)
+            self.mean.lerp_(mean.detach().to(self.mean.dtype), self.momentum)
+        return (vectors - mean) * known[:, None]
+
+
 def hide(weight: Tensor, share: float, training: bool) -> Tensor:
     """The weights with a random share of them at 0 while training; the others are not made larger, since means follow."""
     return weight * (torch.rand_like(weight) >= share) if training and share else weight

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
 from seasonrec.data.batches import Batcher, TrainingBatches
@@ -54,4 +55,6 @@ class QueryData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """One pass over the queries; batches are made whole, so nothing is collated."""
-        return DataLoader(self.batches, batch_size=None)
+        # A generator of its own: each pass draws a seed for workers, from the model's random numbers unless told otherwise,
+        # and a resumed training makes its first pass at another moment.
+        return DataLoader(self.batches, batch_size=None, generator=torch.Generator())

@@ -38,16 +38,18 @@ class Gated(nn.Module):
 
     Args:
         hidden: width of the query part's hidden layer.
+        season: whether gates see the season's features. Weeks of the year that training has not seen are then judged by guesswork, so
+            it needs more than a year of training weeks.
     """
 
     N_QUERY_FACTS = 3
 
-    def __init__(self, sizes: Sizes, heads: Sequence[str], hidden: int = 16):
+    def __init__(self, sizes: Sizes, heads: Sequence[str], hidden: int = 16, season: bool = False):
         super().__init__()
-        self.heads = list(heads)
+        self.heads, self.season = list(heads), season
         n = len(self.heads)
         last_of_query = nn.Linear(hidden, n)
-        self.query = nn.Sequential(nn.Linear(sizes.d_season + self.N_QUERY_FACTS, hidden), nn.Tanh(), last_of_query)
+        self.query = nn.Sequential(nn.Linear(self.N_QUERY_FACTS + (sizes.d_season if season else 0), hidden), nn.Tanh(), last_of_query)
         self.item, self.own = nn.Linear(sizes.d_demand, n), nn.Parameter(torch.zeros(n))
         for last in (last_of_query, self.item):
             nn.init.zeros_(last.weight)
@@ -67,7 +69,7 @@ class Gated(nn.Module):
         return mixed
 
     def _query_facts(self, batch: Batch) -> Tensor:
-        """Season, and how much is known of each user, [B, d_season + N_QUERY_FACTS]."""
+        """How much is known of each user, and the season where gates see it, [B, d]."""
         h = batch.history
         known = torch.stack([torch.log1p(h.n_items), torch.log1p(h.n_weeks), (h.n_items > 0).to(h.n_items.dtype)], 1)
-        return torch.cat([batch.moment.season.expand(len(known), -1), known], 1)
+        return torch.cat([known, batch.moment.season.expand(len(known), -1)], 1) if self.season else known

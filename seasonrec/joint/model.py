@@ -64,7 +64,8 @@ class JointModel(nn.Module):
             detach_heads: the mixed score sends no gradients into the heads, only into the mixer.
         """
         texts = self._texts(batch)
-        by_head = {name: head(batch, texts) for name, head in self.heads.items()}
+        # float32 whatever the trainer's precision: small differences of scores decide, and losses need them.
+        by_head = {name: head(batch, texts).float() for name, head in self.heads.items()}
         mixed = self.mixer({name: s.detach() for name, s in by_head.items()} if detach_heads else by_head, batch)
         first, *others = mixed.values()
         total = sum(others, first).expand(len(batch.user), -1)

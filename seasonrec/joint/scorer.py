@@ -27,7 +27,7 @@ class JointScorer:
         """The mixed score of every item, [n, n_items]."""
         return self.explained(users, now).total.float().cpu().numpy()
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: moments and season texts made here are kept, and training may need the same ones
     def explained(self, users: NDArray[np.int64], now: AsOf, about: int | None = None) -> Scores:
         """The same with what each head contributes.
 

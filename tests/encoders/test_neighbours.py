@@ -1,0 +1,64 @@
+"""Neighbouring texts against scikit-learn, and pooled counts by hand."""
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from seasonrec.encoders import neighbours
+from seasonrec.encoders.neighbours import TextPool, nearest
+
+
+def unit(vectors):
+    vectors = np.asarray(vectors, np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("rows", [1024, 64, 1])
+def test_the_nearest_are_those_of_scikit_learn(monkeypatch, rows):
+    monkeypatch.setattr(neighbours, "ROWS", rows)
+    vectors = unit(np.random.default_rng(0).normal(size=(150, 12)))
+    index, cosine = nearest(vectors, 7)
+    distance, expected = NearestNeighbors(n_neighbors=7, metric="cosine", algorithm="brute").fit(vectors).kneighbors(vectors)
+    np.testing.assert_array_equal(index, expected)
+    np.testing.assert_allclose(cosine, 1 - distance, atol=1e-6)
+
+
+def test_a_row_is_its_own_nearest_also_among_equals_and_without_a_text():
+    vectors = np.concatenate([np.zeros((1, 4)), np.tile(unit(np.ones((1, 4))), (9, 1)), np.eye(4)]).astype(np.float32)
+    index, cosine = nearest(vectors, 3)
+    np.testing.assert_array_equal(index[:, 0], np.arange(len(vectors)))
+    np.testing.assert_array_equal(cosine[:, 0], 1)
+    assert cosine.max() == 1
+    np.testing.assert_array_equal(cosine[0, 1:], 0)
+
+
+def test_more_neighbours_than_texts_are_all_texts():
+    index, _ = nearest(unit(np.eye(3)), 10)
+    np.testing.assert_array_equal(np.sort(index, axis=1), np.tile(np.arange(3), (3, 1)))
+
+
+def test_pooled_counts_by_hand():
+    # Texts 0 and 1 have cosine .8, text 2 is alone, no item has text 3; items 0 and 1 share text 0.
+    vectors = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0, 1], [1, 0, 0]], np.float32)
+    counts = np.array([[4, 1], [2, 0], [12, 0], [7, 5]], np.float32)  # of items with texts 0, 0, 1, 2
+    pool = TextPool(np.array([0, 0, 1, 2]), vectors, k=2, sharpness=5)
+    near = np.exp(5 * (0.8 - 1))
+    own, other = 1 / (1 + near), near / (1 + near)
+    alone, far = 1 / (1 + np.exp(-5)), np.exp(-5) / (1 + np.exp(-5))
+    pooled = pool(counts)
+    np.testing.assert_allclose(pooled[:2], [[own * 6 + other * 12, own]] * 2, rtol=1e-6)
+    np.testing.assert_allclose(pooled[2], [own * 12 + other * 6, other * 1], rtol=1e-6)
+    # Text 2 is equally far from texts 0 and 1: either may be the second.
+    assert any(np.allclose(pooled[3], [alone * 7 + far * n, alone * 5 + far * m]) for n, m in [(6, 1), (12, 0)])
+
+
+def test_with_one_neighbour_items_share_only_their_own_text():
+    vectors = unit(np.random.default_rng(1).normal(size=(3, 5)))
+    counts = np.arange(8, dtype=np.float32).reshape(4, 2)
+    np.testing.assert_array_equal(TextPool(np.array([2, 0, 2, 1]), vectors, k=1)(counts), [[4, 6], [2, 3], [4, 6], [6, 7]])
+
+
+def test_items_without_text_learn_nothing_from_texts():
+    vectors = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)
+    counts = np.array([[2], [100], [100], [100]], np.float32)
+    assert TextPool(np.arange(4), vectors, k=3)(counts)[0, 0] == pytest.approx(2, abs=1e-5)

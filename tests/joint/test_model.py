@@ -1,0 +1,226 @@
+"""The joint model: any heads, one mix, and a step of training."""
+
+import textwrap
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from seasonrec.data.candidates import CandidateSampler
+from seasonrec.errors import ConfigError
+from seasonrec.heads.cf import Factors, Repeat
+from seasonrec.heads.content import ProfileText
+from seasonrec.heads.head import Sum
+from seasonrec.heads.seasonal import AsOfDemand, ContextText, HarmonicText
+from seasonrec.joint.mixer import Gated, Weighted
+from seasonrec.joint.model import JointModel
+from seasonrec.joint.module import truth_of
+from seasonrec.losses import CrossEntropy, JointLoss
+
+CONF = Path(__file__).parents[2] / "conf"
+HEADS = {
+    "seasonal": partial(Sum, parts={"demand": AsOfDemand, "harmonic": HarmonicText, "context": ContextText}),
+    "cf": partial(Sum, parts={"repeat": Repeat, "factors": Factors}),
+    "content": ProfileText,
+}
+SUBSETS = [subset for n in (1, 2, 3) for subset in combinations(HEADS, n)]
+
+
+def model_of(shop, heads=tuple(HEADS), mixer=Gated):
+    torch.manual_seed(0)
+    return JointModel(shop.texts, shop.sizes, {name: HEADS[name] for name in heads}, mixer)
+
+
+def loss_of(**weights):
+    return JointLoss(weights, dict.fromkeys(HEADS, CrossEntropy(0.3)))
+
+
+def sampled(shop, week=100):
+    truth = shop.timeline.queries(range(week, week + 1)).truth_item
+    return shop.training_batch(week, CandidateSampler(12).draw(np.full(32, 0.4), truth, np.random.default_rng(0)))
+
+
+def step(model, loss, batch, detach_heads=False):
+    """The terms of a batch, with gradients left in the model."""
+    scores = model(batch, detach_heads=detach_heads)
+    terms = loss(scores.total, scores.by_head, truth_of(batch))
+    terms["total"].backward()
+    return terms
+
+
+def touched(model):
+    """Parts of the model that got gradients, e.g. "heads.cf", "mixer"."""
+    names = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()]
+    return {".".join(name.split(".")[: 1 if name.startswith("mixer") else 2]) for name in names}
+
+
+@pytest.mark.parametrize("mixer", [Weighted, Gated])
+@pytest.mark.parametrize("heads", SUBSETS, ids="+".join)
+def test_any_subset_of_heads_scores_and_learns(small_shop, heads, mixer):
+    model, batch = model_of(small_shop, heads, mixer), sampled(small_shop)
+    scores = model(batch)
+    assert scores.total.shape == (len(batch.user), batch.n_candidates)
+    assert list(scores.mixed) == list(scores.by_head) == list(heads)
+    loss, optimizer = loss_of(seasonal=1, cf=0.2, content=0.2), torch.optim.AdamW(model.parameters(), 0.01)
+    history = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        history.append(step(model, loss, batch)["total"].item())
+        optimizer.step()
+    assert history[-1] < history[0]
+    assert touched(model) == {"mixer", *(f"heads.{name}" for name in heads)}
+
+
+@pytest.mark.parametrize("mixer", [Weighted, Gated])
+def test_contributions_add_up_to_the_total_exactly(small_shop, mixer):
+    model = model_of(small_shop, mixer=mixer)
+    for parameter in [*model.heads.parameters(), *model.mixer.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.2)
+    scores = model(small_shop.batch())
+    seasonal, cf, content = (scores.mixed[name].expand(5, -1) for name in HEADS)
+    assert torch.equal(scores.total, seasonal + cf + content)
+
+
+def test_a_total_of_heads_alike_for_all_queries_has_a_row_for_each(small_shop):
+    total = model_of(small_shop, ["seasonal"], Weighted)(small_shop.batch()).total
+    assert total.shape == (5, 32)
+    assert torch.equal(total[0], total[4])
+
+
+def test_a_model_without_heads_is_refused(small_shop):
+    with pytest.raises(ConfigError, match=r"the model has no heads; choose at least one, e\.g\. head/seasonal=default"):
+        JointModel(small_shop.texts, small_shop.sizes, {}, Gated)
+
+
+def test_detached_heads_get_nothing_from_the_mixed_score(small_shop):
+    model, batch = model_of(small_shop), sampled(small_shop)
+    whole, detached = model(batch).total, model(batch, detach_heads=True).total
+    detached.square().sum().backward()
+    assert touched(model) == {"mixer"}
+    assert detached.shape == whole.shape
+
+
+def test_with_alpha_0_the_list_loss_trains_only_the_mixer(small_shop):
+    loss = loss_of(seasonal=0, cf=0.5, content=0)
+    model, batch = model_of(small_shop, loss.active(HEADS)).eval(), sampled(small_shop)
+    terms = step(model, loss, batch, detach_heads=True)
+    assert list(model.heads) == ["cf"]
+    together = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    torch.testing.assert_close(terms["total"], terms["seasonal"] + 0.5 * terms["cf"])
+    # The head's gradient is that of its own loss, the mixer's that of the list's.
+    scores = model(batch, detach_heads=True)
+    heads, mixer = dict(model.heads.named_parameters()), dict(model.mixer.named_parameters())
+    own = torch.autograd.grad(0.5 * CrossEntropy(0.3)(scores.by_head["cf"], truth_of(batch)), heads.values(), allow_unused=True)
+    list_loss = torch.autograd.grad(CrossEntropy(0.3)(scores.total, truth_of(batch)), mixer.values(), allow_unused=True)
+    for prefix, names, gradients in (("heads", heads, own), ("mixer", mixer, list_loss)):
+        for name, gradient in zip(names, gradients, strict=True):
+            torch.testing.assert_close(together[f"{prefix}.{name}"], gradient)
+
+
+def test_truth_says_what_the_user_had_bought_before(small_shop):
+    batch = sampled(small_shop)
+    truth = truth_of(batch)
+    own = {(q, i) for q, i in zip(batch.history.query.tolist(), batch.history.item.tolist(), strict=True)}
+    items = batch.candidate[truth.column]
+    assert truth.is_new.tolist() == [(q, i) not in own for q, i in zip(truth.query.tolist(), items.tolist(), strict=True)]
+    assert {(q, int(batch.candidate[c])) for q, c in zip(truth.own_query.tolist(), truth.own_column.tolist(), strict=True)} == {
+        pair for pair in own if pair[1] in batch.candidate.tolist()
+    }
+    assert truth.is_new.any()
+    assert not truth.is_new.all()
+
+
+def test_a_learning_encoder_gets_gradients_and_a_frozen_one_none(small_shop, learning_shop):
+    for shop, expected in ((small_shop, set()), (learning_shop, {"texts.encoder"})):
+        model = model_of(shop)
+        for _ in range(2):  # text heads that start at 0 send nothing back at first
+            model.zero_grad()
+            step(model, loss_of(seasonal=1, cf=1, content=1), shop.training_batch())
+            with torch.no_grad():
+                for p in model.heads.parameters():
+                    p -= 0.1 * p.grad
+        assert touched(model) == {"mixer", "heads.seasonal", "heads.cf", "heads.content"} | expected
+
+
+@pytest.mark.parametrize("mixer", [Weighted, Gated])
+def test_a_step_in_bfloat16_works_as_with_trainer_gpu(learning_shop, mixer):
+    model, batch, loss = model_of(learning_shop, mixer=mixer), sampled(learning_shop), loss_of(seasonal=1, cf=1, content=1)
+    exact = step(model.eval(), loss, batch)
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = step(model, loss, batch)
+        scores = model.train()(batch)
+    assert {score.dtype for score in (scores.total, *scores.by_head.values())} == {torch.float32}
+    for name, term in exact.items():
+        assert rounded[name].item() == pytest.approx(term.item(), rel=0.05)
+    assert touched(model) >= {"mixer", "heads.seasonal", "heads.cf", "heads.content"}
+
+
+OWN_MODULE = '''
+import torch
+from torch import nn
+
+
+class Popular(nn.Module):
+    """A head of one's own: one learnt number an item."""
+
+    def __init__(self, sizes, start):
+        super().__init__()
+        self.level = nn.Parameter(torch.full((sizes.n_items,), float(start)))
+
+    def forward(self, batch, texts):
+        return batch.of_candidates(self.level)[None]
+
+
+class Halves(nn.Module):
+    """A mixer of one's own."""
+
+    def __init__(self, sizes, heads):
+        super().__init__()
+        self.share = nn.Parameter(torch.full((len(heads),), 0.5))
+
+    def forward(self, by_head, batch):
+        return {name: score * share for (name, score), share in zip(by_head.items(), self.share)}
+
+
+def hinge(scores, truth, margin):
+    """A loss of one's own."""
+    return (margin - scores[truth.query, truth.column] + scores.mean(1)[truth.query]).clamp(min=0).mean()
+'''
+
+
+def test_a_head_a_mixer_and_a_loss_of_one_s_own_are_class_paths(small_shop, tmp_path, monkeypatch):
+    (tmp_path / "my_shop_model.py").write_text(OWN_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = OmegaConf.create(
+        textwrap.dedent("""
+        heads:
+          seasonal: {_target_: my_shop_model.Popular, _partial_: true, start: 0.25}
+        mixer: {_target_: my_shop_model.Halves, _partial_: true}
+        loss:
+          terms:
+            seasonal: {_target_: my_shop_model.hinge, _partial_: true, margin: 1.0}
+        """)
+    )
+    shipped = OmegaConf.create(
+        {"heads": {"cf": OmegaConf.load(CONF / "head/cf/default.yaml")}, "loss": OmegaConf.load(CONF / "loss/default.yaml")}
+    )
+    cfg = OmegaConf.merge(shipped, own)
+    # A term of another kind replaces the shipped one's arguments.
+    cfg.loss.terms.seasonal = own.loss.terms.seasonal
+    heads, loss = instantiate(cfg.heads), instantiate(cfg.loss, _convert_="all")
+    model = JointModel(small_shop.texts, small_shop.sizes, {task: heads[task] for task in loss.active(heads)}, instantiate(cfg.mixer))
+    batch, optimizer = sampled(small_shop), torch.optim.AdamW(model.parameters(), 0.01)
+    assert model(small_shop.batch()).mixed["seasonal"].eq(0.25 * 0.5).all()
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        losses.append(step(model, loss, batch)["total"].item())
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    assert touched(model) == {"mixer", "heads.seasonal", "heads.cf"}

@@ -23,7 +23,8 @@ from seasonrec.seasons.context import SeasonContext
 
 # Weekly keep rates of a user's own purchases: none fades, half-lives of 34, 10 and 3 weeks.
 DECAYS: Final = (1.0, 0.98, 0.93, 0.8)
-N_PAIR_FEATURES: Final = len(DECAYS) + 9
+N_USER_FEATURES: Final = 4
+N_PAIR_FEATURES: Final = len(DECAYS) + 8 + N_USER_FEATURES
 WHOLE_HISTORY: Final = 78  # weeks: with so many, last year's season can be compared with the year around it
 POPULARITY_WEEKS: Final = 12
 
@@ -59,8 +60,8 @@ class History:
         age: weeks since the last purchase [n_pairs].
         weight: purchases, each fading by `DECAYS` a week [n_pairs, n_decays].
         features: see `pair_features` [n_pairs, N_PAIR_FEATURES].
-        n_weeks: weeks in which the user bought anything [B].
-        n_items: distinct items that the user bought [B].
+        user: what is known of each user, see `user_features` [B, N_USER_FEATURES].
+        known: whether the user has bought anything [B].
     """
 
     query: Tensor
@@ -70,8 +71,8 @@ class History:
     age: Tensor
     weight: Tensor
     features: Tensor
-    n_weeks: Tensor
-    n_items: Tensor
+    user: Tensor
+    known: Tensor
 
 
 @dataclass(frozen=True)
@@ -121,35 +122,47 @@ def _on(part: Any, device: torch.device) -> Any:
     return part
 
 
-def pair_features(h: Histories, item_gap: NDArray, user_weeks: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def user_features(h: Histories) -> NDArray[np.float32]:
+    """What is known of each user: log weeks with purchases, log distinct items, log items a week, and the share of repeats, [B, 4]."""
+    event_query = h.pair_query[h.event_pair]
+    first = int(h.event_week.min(initial=0))
+    n_kinds = int(h.event_week.max(initial=0)) - first + 1
+    n_weeks = np.bincount(np.unique(event_query * n_kinds + h.event_week - first) // n_kinds, minlength=h.n_queries)
+    n_items, n_events = (np.bincount(query, minlength=h.n_queries) for query in (h.pair_query, event_query))
+    repeats = 1 - n_items / np.maximum(n_events, 1)
+    basket = n_events / np.maximum(n_weeks, 1)
+    return np.stack([np.log1p(n_weeks), np.log1p(n_items), np.log1p(basket), repeats * (n_events > 0)], axis=1).astype(np.float32)
+
+
+def pair_features(h: Histories, item_gap: NDArray, user: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What a user's own purchases of an item say about the next one: fading counts and features, [n_pairs, n_decays] and [n_pairs, d].
 
-    Features: log fading counts, log weeks since the last one, the share of the user's weeks that had it, log number of those weeks,
-    log of the user's and of all users' usual gap, how far the wait has come against each (0 where a gap is not known),
-    purchases in the same weeks last year, and whether it was bought once only.
+    Features: log fading counts, log weeks since the last one, the share of the user's weeks that had it, log of the user's and of all
+    users' usual gap, how far the wait has come against each (0 where a gap is not known), purchases in the same weeks last year,
+    whether it was bought once only, and what is known of the user.
 
     Args:
         h: histories of the batch.
         item_gap: usual weeks between purchases of each item, 0 where unknown [n_items].
-        user_weeks: weeks with any purchase of each query [B].
+        user: from `user_features` [B, N_USER_FEATURES].
     """
     weight = np.stack([h.pair_sum(np.power(np.float32(decay), h.event_age)) for decay in DECAYS], axis=1)
     wait, gap = h.pair_last + 1, item_gap[h.pair_item]
     own_gap = np.where(h.pair_count > 1, (h.pair_first - h.pair_last) / np.maximum(h.pair_count - 1, 1), 0)
     # 51 is the age of the same week last year; neighbours count less.
     last_year = h.pair_sum(np.maximum(1 - np.abs(h.event_age - 51) / 3, 0).astype(np.float32))
-    weeks = user_weeks[h.pair_query]
+    of_user = user[h.pair_query]
     features = [
         *np.log1p(weight).T,
         np.log(wait),
-        weight[:, 0] / np.maximum(weeks, 1),
-        np.log1p(weeks),
+        h.pair_count / np.maximum(np.expm1(of_user[:, 0]), 1),
         np.log1p(own_gap),
         np.log1p(gap),
         _overdue(wait, own_gap),
         _overdue(wait, gap),
         last_year,
         h.pair_count == 1,
+        *of_user.T,
     ]
     return weight, np.stack(features, axis=1).astype(np.float32)
 
@@ -263,10 +276,8 @@ def _columns(candidates: Candidates | None, n_items: int) -> NDArray[np.int64]:
 
 
 def _history(h: Histories, item_gap: NDArray, column: NDArray) -> History:
-    event_query = h.pair_query[h.event_pair]
-    n_kinds = int(h.event_week.max(initial=0)) + 1
-    user_weeks = np.bincount(np.unique(event_query * n_kinds + h.event_week) // n_kinds, minlength=h.n_queries)
-    weight, features = pair_features(h, item_gap, user_weeks)
+    user = user_features(h)
+    weight, features = pair_features(h, item_gap, user)
     return History(
         query=torch.from_numpy(h.pair_query),
         item=torch.from_numpy(h.pair_item),
@@ -275,8 +286,8 @@ def _history(h: Histories, item_gap: NDArray, column: NDArray) -> History:
         age=torch.from_numpy(h.pair_last),
         weight=torch.from_numpy(weight),
         features=torch.from_numpy(features),
-        n_weeks=torch.from_numpy(user_weeks.astype(np.float32)),
-        n_items=torch.from_numpy(np.bincount(h.pair_query, minlength=h.n_queries).astype(np.float32)),
+        user=torch.from_numpy(user),
+        known=torch.from_numpy(np.bincount(h.pair_query, minlength=h.n_queries) > 0),
     )
 
 

@@ -73,7 +73,7 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
         ConfigError: a head of positive weight has no loss, or no head takes part.
     """
     loss: JointLoss = instantiate(cfg.loss, _convert_="all")
-    configured = instantiate(cfg.model.heads) or {}
+    configured = instantiate(cfg.model.get("heads")) or {}  # head/...=none for all of them leaves no such key
     if unweighted := sorted(set(configured) - set(loss.weights)):
         raise ConfigError(f"loss.weights names no weight for {unweighted}; give loss.weights.{unweighted[0]}=...")
     neighbours = cfg.model.text_neighbours

@@ -21,7 +21,7 @@ from seasonrec.evaluation.selection import METRIC, Selection
 from seasonrec.experiments.build import Joint
 from seasonrec.joint.datamodule import QueryData
 from seasonrec.joint.model import JointModel
-from seasonrec.joint.module import JointModule
+from seasonrec.joint.module import FreshTexts, JointModule
 
 WEIGHTS, DONE, LOSSES, LAST = "model.safetensors", "fit.json", "losses.csv", "last.ckpt"
 
@@ -66,6 +66,14 @@ class LossLog(Callback):
         with self._path.open("a", newline="") as file:
             rows = [(self._fit, trainer.current_epoch, trainer.global_step, name, float(value)) for name, value in terms.items()]
             csv.writer(file).writerows(row for row in rows if not row[3].endswith("_epoch"))
+
+
+class StayStopped(Callback):
+    """Ends a resumed fit at once if early stopping had ended it before it was interrupted."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """The checkpoint says in which epoch it stopped, but Lightning goes on."""
+        trainer.should_stop = any(isinstance(c, EarlyStopping) and c.stopped_epoch > 0 for c in trainer.early_stopping_callbacks)
 
 
 @dataclass(frozen=True)
@@ -123,18 +131,22 @@ class Fit:
         (self.folder / DONE).write_text(json.dumps(outcome))
 
     def _callbacks(self, cfg: DictConfig) -> list[Callback]:
-        """The configured ones; where nothing is measured, nothing stops early and the last epoch is kept."""
+        """The configured ones; where nothing is measured, nothing stops early and only the last epoch is kept."""
         cfg = cfg.copy()
         cfg.paths.run = str(self.folder)
         callbacks = list(instantiate(cfg.callbacks).values())
         if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
-            callbacks.append(ModelCheckpoint(self.folder, "best", save_last=True, enable_version_counter=False))
+            callbacks.append(ModelCheckpoint(self.folder, "best", monitor=METRIC, mode="max", enable_version_counter=False))
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint):
-                callback.dirpath, callback.monitor = str(self.folder), METRIC if self.selection else None
+                # Lightning finds the best epoch again by this name: if it were relative, a fit resumed from elsewhere would forget it.
+                # And its own last.ckpt would be the last best one.
+                callback.dirpath, callback.save_last = str(self.folder.resolve()), False
+        first = [LossLog(self.folder / LOSSES, self.name), FreshTexts()]
+        last = ModelCheckpoint(self.folder, LAST.removesuffix(".ckpt"), enable_version_counter=False)  # knows the best one: comes after
         if self.selection is None:
-            return [LossLog(self.folder / LOSSES, self.name), *(c for c in callbacks if not isinstance(c, EarlyStopping))]
-        return [LossLog(self.folder / LOSSES, self.name), self.selection, *callbacks]
+            return [*first, *(c for c in callbacks if not isinstance(c, EarlyStopping | ModelCheckpoint)), last]
+        return [*first, self.selection, StayStopped(), *callbacks, last]
 
 
 def save_weights(model: JointModel, path: Path, checkpoint: str = "") -> None:
@@ -142,8 +154,15 @@ def save_weights(model: JointModel, path: Path, checkpoint: str = "") -> None:
     if checkpoint:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
-    learnt = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    save_file(learnt, path)
+    save_file({name: value.contiguous() for name, value in learnt(model).items()}, path)
+
+
+def learnt(model: JointModel) -> dict[str, torch.Tensor]:
+    """Everything that training changes, by name: trainable parameters, and running means."""
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen and not name.startswith("texts.encoder.")} | {
+        name: p.detach() for name, p in model.named_parameters() if p.requires_grad
+    }
 
 
 def load_weights(model: JointModel, path: Path) -> None:
@@ -153,7 +172,7 @@ def load_weights(model: JointModel, path: Path) -> None:
         DataError: the file belongs to another configuration.
     """
     state = load_file(path)
-    wanted = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+    wanted = {name: tuple(value.shape) for name, value in learnt(model).items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if wanted != found:
         differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import seasonrec
 from seasonrec.data.dataset import Dataset
+from seasonrec.errors import DataError
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import Evaluation, evaluate, means
 from seasonrec.evaluation.labels import SeasonLabels, fourth_day, season_labels
@@ -79,6 +80,8 @@ class Judge:
     def cached(self, method: str, config: Any, scorer: Callable[[str], Scorer], split: str, folder: Path) -> Lists:
         """The lists of a method that depends on data, configuration and code only: from the cache, or ranked and put there.
 
+        A damaged file is ranked again, with a warning.
+
         Args:
             config: all that the method's scores depend on beyond data and code, as JSON has it.
             scorer: split -> the method, unfitted.
@@ -91,11 +94,15 @@ class Judge:
             "code": code_digest(),
         }
         path = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]}.parquet"
-        if not path.exists() or not self.dataset.digest:
-            lists = self.rank(method, scorer(split), split)
-            draft = path.with_suffix(f".{np.random.default_rng().integers(1 << 40)}")  # two processes may write the same lists
-            write_lists(lists, self.dataset, draft)
-            draft.replace(path)
+        if self.dataset.digest and path.exists():
+            try:
+                return read_lists(path, self.dataset)
+            except (DataError, pl.exceptions.PolarsError) as error:
+                log.warning("%s is damaged, so %s is ranked again: %s", path, method, error)
+        lists = self.rank(method, scorer(split), split)
+        draft = path.with_suffix(f".{np.random.default_rng().integers(1 << 40)}")  # two processes may write the same lists
+        write_lists(lists, self.dataset, draft)
+        draft.replace(path)
         return read_lists(path, self.dataset)
 
     def judge(self, method: str, lists: Mapping[str, Lists], vectors: NDArray | None = None) -> None:

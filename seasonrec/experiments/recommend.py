@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import polars as pl
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +18,7 @@ log = logging.getLogger(__name__)
 WRITERS = {
     ".csv": lambda table, path: table.write_csv(path),
     ".parquet": lambda table, path: table.write_parquet(path),
-    ".json": lambda table, path: path.write_text(json.dumps(table.to_dicts(), indent=2, ensure_ascii=False)),
+    ".json": lambda table, path: path.write_text(json.dumps(table.to_dicts(), indent=2, ensure_ascii=False), encoding="utf-8"),
 }
 
 
@@ -25,9 +27,11 @@ def recommend(cfg: DictConfig) -> None:
     path = Path(cfg.output) if cfg.output else None
     if path and path.suffix not in WRITERS:
         raise ConfigError(f"output {path}: wanted a name that ends in one of {', '.join(WRITERS)}")
+    torch.set_num_threads(cfg.n_threads or os.cpu_count() or 1)
     recommender = Recommender.load(cfg.run)
     table = recommender.recommend(users_of(cfg.users), str(cfg.date), k=cfg.k, new_only=cfg.new_only)
     if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
         WRITERS[path.suffix](table, path)
         log.info("%d recommendations: %s", len(table), path)
     else:

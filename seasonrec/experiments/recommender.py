@@ -52,13 +52,7 @@ class Recommender:
                 f"{run}: its final fit has not ended (status {record['status']!r}); finish it with `seasonrec train resume={run}`"
             )
         cfg = OmegaConf.create(record["config"])
-        dataset = dataset_of(cfg)
-        if dataset.digest != record["data"]["digest"]:
-            raise DataError(
-                f"{run}: the data have changed since this run was trained (digest {dataset.digest[:12]},"
-                f" wanted {record['data']['digest'][:12]}); put the old file back, or train anew"
-            )
-        return cls.of(cfg, dataset, run)
+        return cls.of(cfg, unchanged(dataset_of(cfg), run), run)
 
     @classmethod
     def of(cls, cfg: DictConfig, dataset: Dataset, run: Path) -> "Recommender":
@@ -102,10 +96,10 @@ class Recommender:
     def _views(self, date: str | Date) -> tuple[AsOf, int]:
         """What is known, and the start of the week that is asked about."""
         try:
-            time = int(np.datetime64(str(date), "s").astype(np.int64))
+            day = Date.fromisoformat(str(date))
         except ValueError as error:
             raise DataError(f"recommend: date {date!r} cannot be read; give YYYY-MM-DD, e.g. 2026-12-20") from error
-        asked = int(self.timeline.week_of(time))
+        asked = int(self.timeline.week_of(int(np.datetime64(day, "s").astype(np.int64))))
         first, last = (int(self.timeline.week_of(self.timeline.time[at])) for at in (0, -1))
         if asked <= first:
             raise DataError(f"recommend: date {date} lies in week {asked} and the data begin in week {first}; nothing is known before")
@@ -115,7 +109,7 @@ class Recommender:
         """The row of each user, -1 for those that the data do not have, [n]."""
         known = self.dataset.users.select(USER).with_row_index("row")
         asked = pl.DataFrame({USER: [str(user) for user in users]})
-        return asked.join(known, on=USER, how="left", maintain_order="left")["row"].cast(pl.Int64).fill_null(-1).to_numpy()
+        return asked.join(known, on=USER, how="left", maintain_order="left")["row"].cast(pl.Int64).fill_null(-1).to_numpy(writable=True)
 
     def _table(self, users: list[str], rows: NDArray, now: AsOf, about: int, k: int, new_only: bool) -> pl.DataFrame:
         scores = self.joint.scorer.explained(rows, now, about)
@@ -135,6 +129,21 @@ class Recommender:
         )
 
 
+def unchanged(dataset: Dataset, run: Path) -> Dataset:
+    """The data set, after it was found to be the one that a run recorded.
+
+    Raises:
+        DataError: it is another one.
+    """
+    recorded = read_record(run)["data"]
+    if recorded and recorded["digest"] != dataset.digest:
+        raise DataError(
+            f"{run}: the data have changed since this run was trained (digest {dataset.digest[:12]},"
+            f" wanted {recorded['digest'][:12]}); put the old file back, or train anew"
+        )
+    return dataset
+
+
 def _parts(scores: Scores, query: NDArray, item: NDArray) -> dict[str, NDArray]:
     """What each head contributed to each listed item, [n] by head."""
     at = torch.from_numpy(query), torch.from_numpy(item).long()
@@ -146,4 +155,4 @@ def users_of(given: str | int | Sequence) -> list[str]:
     if isinstance(given, str) and Path(given).is_file():
         return [line.strip() for line in Path(given).read_text(encoding="utf-8").splitlines() if line.strip()]
     parts = given.split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
-    return [str(part).strip() for part in parts]
+    return [name for part in parts if (name := str(part).strip())]

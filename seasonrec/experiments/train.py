@@ -8,19 +8,21 @@ from typing import Any, Final, cast
 import polars as pl
 import pytorch_lightning as lightning
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seasonrec.baselines.personal_frequency import PersonalFrequency
 from seasonrec.data.dataset import Dataset
 from seasonrec.encoders.catalogue import CatalogueTexts
+from seasonrec.errors import ConfigError
 from seasonrec.evaluation.selection import Selection
 from seasonrec.experiments.build import Joint, baselines_of, cache_folder, calendar_of, dataset_of, joint_of, texts_of
 from seasonrec.experiments.examples import write_examples
 from seasonrec.experiments.fit import LOSSES, Fit, Outcome
 from seasonrec.experiments.judge import SPLITS, Judge
-from seasonrec.experiments.recommender import FITS, Recommender
-from seasonrec.experiments.record import RunRecord
+from seasonrec.experiments.recommender import FITS, Recommender, unchanged
+from seasonrec.experiments.record import RunRecord, read_record
 from seasonrec.experiments.report import write_report
 from seasonrec.joint.model import JointModel
 
@@ -31,11 +33,26 @@ REFERENCE: Final = "personal_frequency"
 
 def train(cfg: DictConfig) -> float:
     """Trains, evaluates and reports; returns the selection metric on validation weeks, by which sweeps choose."""
-    folder = Path(cfg.resume or cfg.paths.run)
-    cfg.paths.run = str(folder)
+    cfg = resumed(cfg) if cfg.resume else cfg
+    folder = Path(cfg.paths.run)
     begin(cfg)
     with RunRecord(folder, plain_config(cfg)) as record:
         return Run(cfg, folder, record).go()
+
+
+def resumed(cfg: DictConfig) -> DictConfig:
+    """The configuration of an interrupted run, which goes on as it began.
+
+    Raises:
+        ConfigError: the command line asks for anything else too.
+        DataError: the folder has no record of a run.
+    """
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    if others := [word for word in words if not word.startswith("resume=")]:
+        raise ConfigError(f"resume={cfg.resume}: an interrupted run goes on with its own configuration; leave out {' '.join(others)}")
+    own = OmegaConf.create(read_record(cfg.resume)["config"])
+    own.resume, own.paths.run = cfg.resume, str(Path(cfg.resume).resolve())
+    return own
 
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
@@ -62,17 +79,18 @@ class Run:
     def go(self) -> float:
         """All stages; the selection metric."""
         with self.record.stage("data"):
-            dataset = dataset_of(self.cfg)
+            dataset = unchanged(dataset_of(self.cfg), self.folder)
             self.record.data(dataset)
             judge = judge_of(self.cfg, dataset, self.folder)
         with self.record.stage("texts"):
             texts = {split: texts_of(self.cfg, dataset, dataset.split.weeks[split].start) for split in SPLITS}
+            vectors = texts["test"].item_vectors()  # distance within lists is measured alike for all methods: before training
         with self.record.stage("baselines"):
             judge_baselines(self.cfg, judge, texts)
         score, joints = self._fits(dataset, judge, texts)
         with self.record.stage("evaluation"):
             lists = {split: judge.rank(METHOD, joint.scorer, split) for split, joint in joints.items()}
-            judge.judge(METHOD, lists, texts["test"].item_vectors())
+            judge.judge(METHOD, lists, vectors)
             self._write(judge)
             write_examples(
                 self.record, Recommender(dataset, joints["test"], dataset.item_texts(dataset.start_of(dataset.split.weeks["test"].start)))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from seasonrec.data.batches import N_PAIR_FEATURES, Batch
 from seasonrec.encoders.catalogue import Texts
 from seasonrec.heads.head import Sizes, mlp
-from seasonrec.heads.history import Centre, Decay, hide, weighted_mean
+from seasonrec.heads.history import Centre, Decay, user_vectors
 
 
 class Repeat(nn.Module):
@@ -53,9 +53,9 @@ class Factors(nn.Module):
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[B, C]."""
-        weight = self.decay(batch.history)
-        user = weighted_mean(batch.history, self.bought.weight, batch.history.item, hide(weight, self.history_dropout, self.training))
-        user = self.centre(user, batch.history.n_items > 0)
+        h = batch.history
+        user = user_vectors(h, self.bought.weight, h.item, self.decay(h), self.history_dropout if self.training else 0)
+        user = self.centre(user, h.known)
         return self.dropout(user) @ batch.of_candidates(self.item.weight).T
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from seasonrec.data.batches import Batch
 from seasonrec.encoders.catalogue import Texts
 from seasonrec.heads.head import Sizes
-from seasonrec.heads.history import Centre, Decay, hide, weighted_mean
+from seasonrec.heads.history import Centre, Decay, user_vectors
 
 
 class ProfileText(nn.Module):
@@ -31,10 +31,9 @@ class ProfileText(nn.Module):
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[B, C]."""
         h = batch.history
-        weight = hide(self.decay(h), self.history_dropout, self.training)
-        bought = weighted_mean(h, texts.vectors, texts.of_item[h.item], weight)
-        user = self.centre(self.profile(bought), h.n_items > 0) + self.user(texts.vectors[texts.of_user[batch.user]])
+        hidden = self.history_dropout if self.training else 0
+        bought = user_vectors(h, texts.vectors, texts.of_item[h.item], self.decay(h), hidden)
+        user = self.centre(self.profile(bought), h.known) + self.user(texts.vectors[texts.of_user[batch.user]])
         # Projected back into the text space, as in the seasonal heads: texts are met as they are.
         in_text_space = (self.dropout(user) * self.log_temperature.exp()) @ self.item.weight
-        # Less the mean over all texts: likeness must not say that this user likes everything, which training would learn by heart.
-        return texts.match(in_text_space, batch.candidate) - (in_text_space @ texts.vectors.mean(0))[:, None]
+        return texts.match(in_text_space, batch.candidate)

@@ -27,15 +27,17 @@ class Centre(nn.Module):
 
     Args:
         d: width of the vectors.
-        momentum: share of a batch's mean in the running one, by which users are centred after training.
+        momentum: share of a batch's mean in the running one, by which users are centred after training; the first batches count alike.
     """
 
     mean: Tensor
+    n_batches: Tensor
 
     def __init__(self, d: int, momentum: float = 0.05):
         super().__init__()
         self.momentum = momentum
         self.register_buffer("mean", torch.zeros(d))
+        self.register_buffer("n_batches", torch.zeros(()))
 
     def forward(self, vectors: Tensor, known: Tensor) -> Tensor:
         """The centred vectors, [B, d].
@@ -47,17 +49,13 @@ class Centre(nn.Module):
         mean = self.mean
         if self.training and known.any():
             mean = vectors[known].mean(0)
-            self.mean.lerp_(mean.detach().to(self.mean.dtype), self.momentum)
+            self.n_batches += 1
+            self.mean.lerp_(mean.detach().to(self.mean.dtype), max(self.momentum, 1 / float(self.n_batches)))
         return (vectors - mean) * known[:, None]
 
 
-def hide(weight: Tensor, share: float, training: bool) -> Tensor:
-    """The weights with a random share of them at 0 while training; the others are not made larger, since means follow."""
-    return weight * (torch.rand_like(weight) >= share) if training and share else weight
-
-
-def weighted_mean(history: History, table: Tensor, row: Tensor, weight: Tensor) -> Tensor:
-    """The sum of each query's rows of a table, over the root of its weights plus one, [B, d]; 0 for users without history.
+def user_vectors(history: History, table: Tensor, row: Tensor, weight: Tensor, hidden: float = 0.0) -> Tensor:
+    """The weighted sum of each query's rows of a table, over the root of its weights plus one, [B, d]; 0 for users without history.
 
     Divided by the root, the vector of a user of whom much is known is longer: more is known, so scores may differ more.
 
@@ -65,7 +63,9 @@ def weighted_mean(history: History, table: Tensor, row: Tensor, weight: Tensor) 
         table: [n_rows, d].
         row: of each pair [n_pairs].
         weight: of each pair [n_pairs].
+        hidden: share of purchases to hide at random; the others count for them, so that vectors keep their length.
     """
-    total = F.embedding_bag(row, table, history.starts, mode="sum", per_sample_weights=weight.to(table.dtype))
+    kept = F.dropout(weight, hidden)
+    total = F.embedding_bag(row, table, history.starts, mode="sum", per_sample_weights=kept.to(table.dtype))
     n = torch.zeros(len(history.starts), dtype=weight.dtype, device=weight.device).index_add(0, history.query, weight)
     return total / (n + 1).sqrt()[:, None]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from seasonrec.data.batches import Batch
+from seasonrec.data.batches import N_USER_FEATURES, Batch
 from seasonrec.heads.head import Sizes
 
 LIMIT = 2.0  # an item's gate stays within a factor of 7, so that an unseen extreme of demand cannot blow up a score
@@ -42,14 +42,12 @@ class Gated(nn.Module):
             it needs more than a year of training weeks.
     """
 
-    N_QUERY_FACTS = 3
-
     def __init__(self, sizes: Sizes, heads: Sequence[str], hidden: int = 16, season: bool = False):
         super().__init__()
         self.heads, self.season = list(heads), season
         n = len(self.heads)
         last_of_query = nn.Linear(hidden, n)
-        self.query = nn.Sequential(nn.Linear(self.N_QUERY_FACTS + (sizes.d_season if season else 0), hidden), nn.Tanh(), last_of_query)
+        self.query = nn.Sequential(nn.Linear(N_USER_FEATURES + 1 + (sizes.d_season if season else 0), hidden), nn.Tanh(), last_of_query)
         self.item, self.own = nn.Linear(sizes.d_demand, n), nn.Parameter(torch.zeros(n))
         for last in (last_of_query, self.item):
             nn.init.zeros_(last.weight)
@@ -71,5 +69,5 @@ class Gated(nn.Module):
     def _query_facts(self, batch: Batch) -> Tensor:
         """How much is known of each user, and the season where gates see it, [B, d]."""
         h = batch.history
-        known = torch.stack([torch.log1p(h.n_items), torch.log1p(h.n_weeks), (h.n_items > 0).to(h.n_items.dtype)], 1)
+        known = torch.cat([h.user, h.known[:, None].to(h.user.dtype)], 1)
         return torch.cat([known, batch.moment.season.expand(len(known), -1)], 1) if self.season else known

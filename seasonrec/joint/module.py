@@ -1,6 +1,7 @@
 """How the joint model learns: the Lightning module, its optimiser groups and its schedule."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
@@ -33,8 +34,8 @@ class Optimisation:
     warmup: float = 0.05
 
     def __post_init__(self) -> None:
-        if not (self.lr > 0 and self.encoder_lr > 0 and self.weight_decay >= 0 and 0 <= self.warmup < 1):
-            raise ConfigError(f"optim: wanted positive rates, weight_decay >= 0 and warmup in [0, 1), got {self}")
+        if not (self.lr > 0 and self.encoder_lr > 0 and min(self.weight_decay, self.embedding_decay) >= 0 and 0 <= self.warmup < 1):
+            raise ConfigError(f"optim: wanted positive rates, decays of at least 0 and warmup in [0, 1), got {self}")
 
     def groups(self, model: JointModel) -> list[dict]:
         """Parameter groups: (encoder | rest) x (decayed | not), and id embeddings; only parameters that learn."""
@@ -102,19 +103,34 @@ class JointModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Seeds the epoch; tells the batches which epoch it is."""
         torch.manual_seed(self.seed * 100_003 + self.current_epoch)
-        self.trainer.train_dataloader.dataset.epoch = self.current_epoch  # type: ignore[union-attr]
-
-    def on_train_epoch_end(self) -> None:
-        """Texts are encoded anew if the encoder has learnt."""
-        if self.model.texts.trained:
-            self.model.texts.refresh()
+        # What is to be learnt by heart must come again: each epoch has an order of its own.
+        epoch = 0 if self.trainer.overfit_batches else self.current_epoch  # type: ignore[attr-defined]
+        self.trainer.train_dataloader.dataset.epoch = epoch  # type: ignore[union-attr]
 
     def configure_optimizers(self):
         """AdamW, its rate set at every step."""
-        optimizer = AdamW(self.optimisation.groups(self.model))
+        optimizer = AdamW(self.optimisation.groups(self.model), fused=True)
         n_steps = self.n_epochs * int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1)
         schedule = LambdaLR(optimizer, lambda step: self.optimisation.rate(step, n_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class FreshTexts(pl.Callback):
+    """Encodes all texts anew after each epoch in which the encoder has learnt.
+
+    A callback, since Lightning calls the module after the callbacks: whatever ranks after an epoch must come later than this.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A checkpoint holds the encoder of a resumed training, but no vectors."""
+        if trainer.current_epoch:
+            self.on_train_epoch_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Every text, if the encoder learns."""
+        texts = cast(JointModule, pl_module).model.texts
+        if texts.trained:
+            texts.refresh()
 
 
 def truth_of(batch: Batch) -> Truth:

@@ -1,0 +1,96 @@
+"""From a composed configuration to objects."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seasonrec.baselines.popular import Popular
+from seasonrec.baselines.text_profile import TextProfile
+from seasonrec.errors import ConfigError
+from seasonrec.experiments.build import baselines_of, calendar_of, texts_of
+
+
+class Constant(nn.Module):
+    """A head of a user's own: the same score for all."""
+
+    def __init__(self, sizes, score):
+        super().__init__()
+        self.sizes, self.score = sizes, nn.Parameter(torch.tensor(float(score)))
+
+    def forward(self, batch, texts):
+        return self.score.expand(1, batch.n_candidates)
+
+
+def parameters(joint):
+    return torch.cat([p.flatten() for p in joint.model.parameters()])
+
+
+def test_sizes_come_from_data_and_encoder(joint, dataset):
+    made = joint("head/content=none", f"+model.heads.content={{_target_: {__name__}.Constant, _partial_: true, score: 3}}")
+    sizes = made.model.heads["content"].sizes
+    assert (sizes.n_users, sizes.n_items, sizes.d_text) == (dataset.n_users, dataset.n_items, 16)
+    assert sizes.d_season == len(made.batcher.moments(dataset.timeline.at_week(60)).season)
+    assert sizes.d_demand == made.batcher.moments(dataset.timeline.at_week(60)).demand.shape[1]
+
+
+def test_a_head_of_ones_own_takes_part_by_its_class_path(joint, dataset):
+    made = joint("head/content=none", f"+model.heads.content={{_target_: {__name__}.Constant, _partial_: true, score: 3}}")
+    scores = made.scorer.explained(np.array([0, 1]), dataset.timeline.at_week(60))
+    assert torch.equal(scores.by_head["content"], torch.full((1, dataset.n_items), 3.0))
+
+
+def test_the_seed_decides_the_first_parameters(joint):
+    assert torch.equal(parameters(joint()), parameters(joint()))
+    assert not torch.equal(parameters(joint()), parameters(joint("seed=1")))
+
+
+def test_a_head_without_a_weight_is_an_error(joint):
+    with pytest.raises(ConfigError, match=r"names no weight for \['taste'\]; give loss\.weights\.taste=\.\.\."):
+        joint(f"+model.heads.taste={{_target_: {__name__}.Constant, _partial_: true, score: 3}}")
+
+
+def test_a_model_without_heads_is_an_error(joint):
+    with pytest.raises(ConfigError, match="the model has no heads"):
+        joint("head/seasonal=none", "head/cf=none", "head/content=none")
+
+
+def test_demand_of_neighbours_in_words_can_be_left_out(joint, dataset):
+    with_, without = joint(), joint("model.text_neighbours=null")
+    now = dataset.timeline.at_week(60)
+    own = without.batcher.moments(now).demand
+    assert torch.equal(with_.batcher.moments(now).demand[:, : own.shape[1] - 3], own[:, :-3])
+    assert with_.batcher.moments(now).demand.shape[1] == 2 * own.shape[1] - 3
+
+
+def test_baselines_that_read_texts_get_the_vectors_of_the_cut_off(composed, texts):
+    made = baselines_of(composed("baseline=default"), texts)
+    assert next(iter(made)) == "popular"
+    assert isinstance(made["popular"], Popular)
+    assert isinstance(made["text_profile"], TextProfile)
+    assert baselines_of(composed("baseline=none"), texts) == {}
+
+
+def test_texts_are_those_known_when_the_week_began(composed, dataset):
+    changing = replace(
+        dataset, text_rule=lambda events, items, cutoff: [f"{'red' if cutoff < dataset.start_of(50) else 'green'} mug"] * len(items)
+    )
+    before, after = (texts_of(composed(), changing, week) for week in (49, 50))
+    np.testing.assert_allclose(before.item_vectors()[7], before.encoder.encode(["red mug"])[0], atol=1e-6)
+    np.testing.assert_allclose(after.item_vectors()[7], before.encoder.encode(["green mug"])[0], atol=1e-6)
+
+
+def test_texts_are_encoded_once_and_kept_on_disk(composed, dataset, tmp_path):
+    cfg = composed(f"paths.cache={tmp_path}")
+    first, encoded = texts_of(cfg, dataset, 60).vectors, []
+    assert len(list((tmp_path / "texts").rglob("*.safetensors"))) == 1
+    again = texts_of(cfg, dataset, 60, progress=encoded.append)
+    assert torch.equal(again.vectors, first)
+    assert len(list((tmp_path / "texts").rglob("*.safetensors"))) == 1
+
+
+def test_holidays_are_those_of_the_shops_country(dataset):
+    british = replace(dataset, shop=replace(dataset.shop, country="GB"))
+    assert ("thanksgiving_day" in calendar_of(dataset).names, "thanksgiving_day" in calendar_of(british).names) == (True, False)

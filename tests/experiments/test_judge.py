@@ -1,0 +1,163 @@
+"""What is kept of a method, and when its lists come from the cache."""
+
+import io
+import logging
+
+import numpy as np
+import pytest
+from polars.testing import assert_frame_equal
+from rich.console import Console
+
+from seasonrec.evaluation.lists import read_lists
+from seasonrec.experiments import judge as judging
+from seasonrec.experiments.judge import Judge, code_digest
+from seasonrec.experiments.train import judge_of
+
+
+class ByRow:
+    """Scores items by their row, and counts how often it is asked to learn; says from when."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def fit(self, past):
+        self.log.append(past.week)
+
+    def scores(self, users, now):
+        return np.tile(np.arange(now.n_items, dtype=np.float32), (len(users), 1))
+
+
+@pytest.fixture
+def fresh(composed, dataset, tmp_path) -> Judge:
+    """A judge that has seen nothing."""
+    return judge_of(composed(), dataset, tmp_path / "run")
+
+
+@pytest.fixture
+def cached(fresh, tmp_path):
+    """Asks for lists through a cache; gives them and how often the method had to learn."""
+
+    def ask(config="a", split="validation", judge=fresh):
+        log = []
+        lists = judge.cached("by_row", config, lambda split: ByRow(log), split, tmp_path / "cache")
+        return lists, len(log)
+
+    return ask
+
+
+def test_a_method_learns_from_before_the_first_week_of_the_split(fresh):
+    log = []
+    for split in ("validation", "test"):
+        fresh.rank("by_row", ByRow(log), split)
+    assert log == [54, 62]
+
+
+def test_lists_come_from_the_cache_the_second_time(cached):
+    (first, n_first), (again, n_again) = cached(), cached()
+    assert (n_first, n_again) == (1, 0)
+    np.testing.assert_array_equal(again.items, first.items)
+    np.testing.assert_array_equal(again.scores, first.scores)
+
+
+def test_another_configuration_or_split_is_ranked(cached):
+    cached()
+    assert cached(config="b")[1] == 1
+    assert cached(split="test")[1] == 1
+    assert cached(config="a")[1] == 0
+
+
+def test_other_data_are_ranked(cached, fresh, monkeypatch):
+    cached()
+    monkeypatch.setitem(fresh.dataset.__dict__, "digest", "0" * 32)
+    assert cached()[1] == 1
+
+
+def test_data_without_a_digest_are_ranked_every_time(cached, fresh, monkeypatch):
+    monkeypatch.setitem(fresh.dataset.__dict__, "digest", "")
+    assert (cached()[1], cached()[1]) == (1, 1)
+
+
+def test_lists_of_other_code_or_length_are_ranked(cached, fresh, monkeypatch):
+    cached()
+    fresh.k = 90
+    assert cached()[1] == 1
+    fresh.k = 100
+    monkeypatch.setattr(judging, "code_digest", lambda: "other")
+    assert cached()[1] == 1
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:500]), lambda path: path.write_bytes(b"")])
+def test_a_damaged_file_is_ranked_again_with_a_warning(cached, tmp_path, caplog, damage):
+    first, _ = cached()
+    (path,) = (tmp_path / "cache").glob("*.parquet")
+    damage(path)
+    with caplog.at_level(logging.WARNING):
+        again, n = cached()
+    assert n == 1
+    assert f"{path} is damaged, so by_row is ranked again" in caplog.text
+    np.testing.assert_array_equal(again.items, first.items)
+    assert cached()[1] == 0
+
+
+def test_nothing_but_lists_is_left_in_the_cache(cached, tmp_path):
+    cached()
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".parquet"]
+
+
+def test_the_digest_of_the_code_changes_with_a_baseline_but_not_with_the_model(tmp_path, monkeypatch):
+    for name in ("baselines/popular.py", "heads/cf.py", "__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a = 1\n")
+    monkeypatch.setattr(judging.seasonrec, "__file__", str(tmp_path / "__init__.py"))
+    digests = []
+    for changed in (None, "heads/cf.py", "baselines/popular.py"):
+        if changed:
+            (tmp_path / changed).write_text("a = 2\n")
+        code_digest.cache_clear()
+        digests.append(code_digest())
+    code_digest.cache_clear()
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_judged_lists_lie_in_the_runs_folder(fresh, dataset):
+    lists = {split: fresh.rank("by_row", ByRow([]), split) for split in ("validation", "test")}
+    fresh.judge("by_row", lists)
+    for split, path in (("test", "lists/by_row.parquet"), ("validation", "lists/validation/by_row.parquet")):
+        np.testing.assert_array_equal(read_lists(fresh.folder / path, dataset).items, lists[split].items)
+
+
+def test_a_table_of_one_method_and_split_is_a_part_of_all(judge):
+    assert_frame_equal(judge.of("popular_4_weeks", "test"), judge.metrics.filter(method="popular_4_weeks", split="test"))
+    assert judge.metrics["method"].unique(maintain_order=True).to_list() == ["personal_frequency", "popular_4_weeks"]
+
+
+def test_weeks_add_up_to_the_whole(judge):
+    weeks = judge.weeks().filter(method="popular_4_weeks", split="test", slice="new_to_user", metric="ndcg@10")
+    whole = judge.of("popular_4_weeks", "test").filter(slice="new_to_user", metric="ndcg@10")
+    assert weeks["n_queries"].sum() == whole["n_queries"][0]
+    assert (weeks["value"] * weeks["n_queries"]).sum() / weeks["n_queries"].sum() == pytest.approx(whole["value"][0])
+    assert weeks["date"].to_list()[:2] == ["2022-11-07", "2022-11-14"]
+
+
+def test_a_method_is_compared_with_every_other_one(judge):
+    table = judge.significance("popular_4_weeks")
+    assert table["other"].unique().to_list() == ["personal_frequency"]
+    row = table.filter(slice="all", metric="ndcg@10")
+    value = {
+        name: judge.of(name, "test").filter(slice="all", metric="ndcg@10")["value"][0] for name in ("popular_4_weeks", "personal_frequency")
+    }
+    assert row["difference"][0] == pytest.approx(value["popular_4_weeks"] - value["personal_frequency"])
+
+
+def test_a_method_alone_is_compared_with_nothing(fresh):
+    fresh.judge("by_row", {split: fresh.rank("by_row", ByRow([]), split) for split in ("validation", "test")})
+    assert fresh.significance("by_row") is None
+
+
+def test_the_leaderboard_shows_test_weeks(judge):
+    console = Console(width=150, file=io.StringIO(), record=True)
+    judge.show(console)
+    shown = console.export_text()
+    assert "test weeks" in shown
+    value = judge.of("popular_4_weeks", "test").filter(slice="all", metric="ndcg@10")["value"][0]
+    assert f"{value:.4f}" in shown

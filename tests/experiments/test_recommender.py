@@ -1,0 +1,192 @@
+"""A trained run in use."""
+
+import json
+import shutil
+import subprocess
+import sys
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import seasonrec
+from seasonrec.errors import DataError
+from seasonrec.evaluation.lists import read_lists
+from seasonrec.experiments.fit import WEIGHTS
+from seasonrec.experiments.recommender import Recommender, users_of
+
+COLUMNS = ["user_id", "date", "rank", "item_id", "text", "score"]
+HEADS = ["seasonal", "cf", "content"]
+FIRST = "2022-11-07"  # the first day of the test weeks
+
+
+@pytest.fixture(scope="module")
+def recommender(run) -> Recommender:
+    return seasonrec.load(run)
+
+
+@pytest.fixture(scope="module")
+def lists(run, dataset):
+    return read_lists(run / "lists/joint.parquet", dataset)
+
+
+@pytest.mark.parametrize(("new_only", "which"), [(False, "all"), (True, "new")])
+@pytest.mark.parametrize(("day", "week"), [(FIRST, 62), ("2022-12-15", 67), (date(2023, 1, 1), 69)])
+def test_recommendations_are_the_lists_of_the_evaluation(recommender, dataset, lists, day, week, new_only, which):
+    rows = np.flatnonzero(lists.queries.week == week)
+    users = dataset.users["user_id"].gather(lists.queries.user[rows]).to_list()
+    assert len(users) > 40
+    found = recommender.recommend(users, day, k=100, new_only=new_only)
+    query, place = np.nonzero(lists.of(which)[rows] >= 0)
+    assert found["user_id"].to_list() == [users[n] for n in query]
+    np.testing.assert_array_equal(found["rank"], place + 1)
+    np.testing.assert_array_equal(found["item_id"], dataset.items["item_id"].gather(lists.of(which)[rows][query, place]))
+    np.testing.assert_allclose(found["score"], lists.scores[rows, ["all", "new"].index(which)][query, place], atol=1e-5)
+
+
+def test_columns_of_heads_add_up_to_the_score(recommender):
+    found = recommender.recommend(["u03", "u04"], FIRST)
+    assert found.columns == [*COLUMNS, *HEADS]
+    assert len(found) == 20
+    np.testing.assert_allclose(found.select(HEADS).sum_horizontal(), found["score"], atol=1e-5)
+    assert recommender.recommend(["u03"], FIRST, explain=False).columns == COLUMNS
+
+
+def test_texts_belong_to_their_items(recommender, purchases):
+    words = dict(pl.read_csv(purchases).select("product", "words").unique().iter_rows())
+    found = recommender.recommend(["u03"], FIRST)
+    assert found["text"].to_list() == [words[item] for item in found["item_id"]]
+
+
+def test_users_whom_the_run_does_not_know_get_season_and_popularity(recommender):
+    found = recommender.recommend(["stranger", "u03", "somebody"], FIRST, k=20)
+    stranger, known, somebody = (found.filter(user_id=user).drop("user_id") for user in ("stranger", "u03", "somebody"))
+    assert_frame_equal(stranger, somebody)
+    assert stranger["score"].is_finite().all()
+    assert (stranger["cf"] == 0).all()
+    assert (stranger["content"] == 0).all()
+    assert stranger["seasonal"].to_list() == stranger["score"].to_list()
+    assert known["item_id"].to_list() != stranger["item_id"].to_list()
+
+
+def test_next_december_is_asked_about_as_december(recommender):
+    assert "mid December, winter" in recommender.season_text("2023-12-14")
+    december, june = (recommender.recommend(["stranger"], day, k=20) for day in ("2023-12-14", "2023-06-15"))
+    share = {name: of["text"].str.contains("christmas").mean() for name, of in (("december", december), ("june", june))}
+    assert share["december"] > 2 * share["june"]
+    assert december["date"].unique().to_list() == ["2023-12-14"]
+
+
+def test_after_the_data_everything_is_known(recommender, dataset):
+    # The last event lies in week 69, so week 70 is the first of which nothing is known; later weeks know as much.
+    now, about = recommender._views("2023-12-14")
+    assert now.week == 70
+    assert about == dataset.start_of(119)
+    assert dataset.start_of(119) <= np.datetime64("2023-12-14", "s").astype(int) < dataset.start_of(120)
+
+
+@pytest.mark.parametrize("day", ["2019-06-01", "2021-08-30", "2021-09-05"])
+def test_a_date_before_anything_is_known_is_an_error(recommender, day):
+    with pytest.raises(DataError, match=r"lies in week -?\d+ and the data begin in week 0; nothing is known before"):
+        recommender.recommend(["u03"], day)
+
+
+@pytest.mark.parametrize("day", ["someday", "31.12.2022", "2022-13-01", "NaT", ""])
+def test_a_date_that_cannot_be_read_is_an_error(recommender, day):
+    with pytest.raises(DataError, match=r"cannot be read; give YYYY-MM-DD"):
+        recommender.recommend(["u03"], day)
+
+
+@pytest.mark.parametrize(("users", "k"), [([], 10), (["u03"], 0)])
+def test_nobody_or_nothing_to_recommend_is_an_error(recommender, users, k):
+    with pytest.raises(DataError, match="give at least one user id and k of at least 1"):
+        recommender.recommend(users, FIRST, k=k)
+
+
+def test_what_the_user_bought_can_be_left_out(recommender, dataset):
+    found = recommender.recommend(["u03"], FIRST, k=200, new_only=True)
+    bought = set(dataset.events.filter((pl.col("user_id") == "u03") & (pl.col("time") < dataset.start_of(62)))["item_id"])
+    assert len(bought) > 5
+    assert set(found["item_id"]) == set(dataset.items["item_id"]) - bought
+
+
+def test_a_list_longer_than_the_catalogue_is_the_catalogue(recommender, dataset):
+    assert len(recommender.recommend(["u03"], FIRST, k=1_000)) == dataset.n_items
+
+
+def test_many_users_are_served_in_portions(recommender):
+    users = [f"u{n % 60:02d}" for n in range(300)]
+    found = recommender.recommend(users, FIRST, k=1)
+    assert found["user_id"].to_list() == users
+    assert_frame_equal(found[:30], recommender.recommend(users[:30], FIRST, k=1), abs_tol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "users"),
+    [("a", ["a"]), ("a, b,,c", ["a", "b", "c"]), (7, ["7"]), (["a", 7], ["a", "7"]), (("x,y",), ["x,y"])],
+)
+def test_users_as_a_command_line_gives_them(given, users):
+    assert users_of(given) == users
+
+
+def test_users_from_a_file_with_one_on_each_line(tmp_path):
+    (tmp_path / "vip.txt").write_text("a\n\n b,c \n")
+    assert users_of(str(tmp_path / "vip.txt")) == ["a", "b,c"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
+def test_the_command_writes_a_file(command, run, recommender, tmp_path, kind):
+    path = tmp_path / "new" / f"lists.{kind}"
+    command("recommend", f"run={run}", "users=u03,stranger", f"date={FIRST}", "k=4", f"output={path}", "n_threads=1")
+    read = {"csv": pl.read_csv, "parquet": pl.read_parquet, "json": lambda path: pl.DataFrame(json.loads(path.read_text()))}[kind]
+    wanted = recommender.recommend(["u03", "stranger"], FIRST, k=4)
+    assert_frame_equal(read(path), wanted, check_dtypes=False, abs_tol=1e-5)
+
+
+def test_the_command_refuses_another_kind_of_file(command, run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command("recommend", f"run={run}", "users=u03", f"date={FIRST}", f"output={tmp_path}/lists.xlsx")
+    assert "wanted a name that ends in one of .csv, .parquet, .json" in capsys.readouterr().err
+
+
+def test_the_command_prints_a_table_under_the_season(command, run, capsys):
+    command("recommend", f"run={run}", "users=u03", "date=2023-12-14", "k=2", "n_threads=1")
+    shown = capsys.readouterr().out
+    assert "mid December" in " ".join(shown.split())
+    assert "u03" in shown
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "copy")
+
+
+def test_a_run_works_from_another_folder(copy, recommender):
+    assert_frame_equal(seasonrec.load(copy).recommend(["u03"], FIRST), recommender.recommend(["u03"], FIRST))
+
+
+def test_data_that_have_changed_are_an_error(copy, purchases, tmp_path):
+    (tmp_path / "more.csv").write_text(purchases.read_text() + "u00,i000,1672500000,red christmas candle\n")
+    record = json.loads((copy / "run.json").read_text())
+    record["config"]["data"]["path"] = str(tmp_path / "more.csv")
+    (copy / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"the data have changed since this run was trained \(digest \w{12}, wanted \w{12}\); put the old"):
+        seasonrec.load(copy)
+
+
+def test_a_run_whose_final_fit_has_not_ended_is_an_error(copy):
+    (copy / "fits/final" / WEIGHTS).unlink()
+    with pytest.raises(DataError, match=r"its final fit has not ended .*finish it with `seasonrec train resume="):
+        seasonrec.load(copy)
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"no run\.json there"):
+        seasonrec.load(tmp_path)
+
+
+def test_importing_seasonrec_brings_nothing_heavy():
+    code = "import seasonrec, sys; seasonrec.load; print([name for name in ('torch', 'polars', 'numpy', 'hydra') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,77 @@
+"""Which weeks are learnt from, and that reading them draws nothing from the model's random numbers."""
+
+import numpy as np
+import pytest
+import torch
+
+from seasonrec.data.batches import Batcher, Moments
+from seasonrec.errors import ConfigError
+from seasonrec.joint.datamodule import QueryData, Sampling
+from seasonrec.seasons.calendar import Calendar
+from seasonrec.seasons.context import SeasonContext
+
+
+@pytest.fixture
+def past(random_timeline):
+    return random_timeline.at_week(30)
+
+
+@pytest.fixture
+def batcher():
+    return Batcher(Moments(SeasonContext(Calendar("US", "UTC", "north"))))
+
+
+@pytest.mark.parametrize(
+    ("n_weeks", "skip_weeks", "weeks"),
+    [
+        (10, 4, range(20, 30)),
+        (100, 4, range(5, 30)),  # the data begin within week 0, so that week 1 is the first whole one
+        (100, 0, range(1, 30)),
+        (100, 200, range(29, 30)),  # at least one week
+        (1, 4, range(29, 30)),
+    ],
+)
+def test_the_last_weeks_are_learnt_from_but_not_the_very_first(past, n_weeks, skip_weeks, weeks):
+    assert Sampling(n_weeks=n_weeks, skip_weeks=skip_weeks).weeks(past) == weeks
+
+
+@pytest.mark.parametrize("wrong", [{"n_weeks": 0}, {"batch_size": 0}])
+def test_no_weeks_or_no_queries_are_an_error(wrong):
+    with pytest.raises(ConfigError, match=r"n_weeks is \d+ and batch_size \d+, wanted at least 1 each"):
+        Sampling(**wrong)
+
+
+def test_a_pass_gives_every_query_of_the_weeks_once(past, batcher):
+    data = QueryData(past, batcher, Sampling(n_weeks=6, batch_size=4), seed=0)
+    loader = data.train_dataloader()
+    seen = [(batch.moment.time, int(user)) for batch in loader for user in batch.user]
+    queries = past.queries(range(24, 30))
+    assert sorted(seen) == sorted(zip(queries.time.tolist(), queries.user.tolist(), strict=True))
+    assert len(loader) == len(list(loader)) > 6
+
+
+def test_every_batch_has_one_week_and_at_most_as_many_queries_as_wanted(past, batcher):
+    for batch in QueryData(past, batcher, Sampling(n_weeks=6, batch_size=4), seed=0).train_dataloader():
+        assert 1 <= len(batch.user) <= 4
+        assert batch.moment.time < past.time
+
+
+def test_the_order_depends_on_seed_and_epoch_only(past, batcher):
+    def order(seed, epoch):
+        data = QueryData(past, batcher, Sampling(n_weeks=6, batch_size=4), seed)
+        data.batches.epoch = epoch
+        return [(batch.moment.time, *batch.user.tolist()) for batch in data.train_dataloader()]
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+def test_a_pass_draws_nothing_from_the_models_random_numbers(past, batcher):
+    loader = QueryData(past, batcher, Sampling(n_weeks=2), seed=0).train_dataloader()
+    torch.manual_seed(0)
+    wanted = torch.rand(3)
+    torch.manual_seed(0)
+    next(iter(loader))
+    np.testing.assert_array_equal(torch.rand(3), wanted)

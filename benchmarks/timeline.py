@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from seasonrec.data.counters import RECENT, demand_counts
+from seasonrec.data.counters import RECENT, demand_rates
 from seasonrec.data.timeline import AsOf, Timeline
 from seasonrec.schema import DAY
 
@@ -81,7 +81,7 @@ def built_in_a_process_of_its_own(n_copies: int) -> tuple[float, float]:
 
 def counters(now: AsOf) -> None:
     """Everything that a moment's item features need."""
-    demand_counts(now)
+    demand_rates(now)
     _ = now.item_age, now.repeats
 
 

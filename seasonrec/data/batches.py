@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from seasonrec.data.candidates import Candidates, CandidateSampler
-from seasonrec.data.counters import N_FEATURES, demand_counts, demand_features
+from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates
 from seasonrec.data.timeline import AsOf, Histories, Queries
 from seasonrec.errors import DataError
 from seasonrec.schema import DAY, WEEK
@@ -178,7 +178,7 @@ class Moments:
 
     Args:
         season: dates as features and words.
-        pool: counts [n_items, n_windows] -> counts of all items with similar texts, of the same shape; None without texts.
+        pool: rates [n_items, n_windows] -> rates of all items with similar texts, of the same shape; None without texts.
         n_kept: how many moments are kept; training goes through its weeks once an epoch.
     """
 
@@ -208,10 +208,10 @@ class Moments:
 
     def _make(self, now: AsOf, about: int) -> Moment:
         fourth_day = about + 3 * DAY
-        counts = demand_counts(now, (about - now.time) / WEEK)
-        own = [demand_features(counts)]
+        rates = demand_rates(now, (about - now.time) / WEEK)
+        own = [demand_features(rates)]
         if self._pool is not None:
-            own.append(demand_features(self._pool(counts)))
+            own.append(demand_features(self._pool(rates)))
         # Last year's counters mean nothing before there is a last year: the same for all items, so that heads can tell.
         known = min((now.time - now.start) / WEEK / WHOLE_HISTORY, 1.0)
         facts = np.stack([np.log1p(now.item_age), now.sold, np.full(now.n_items, known)], axis=1)
@@ -241,7 +241,7 @@ class Batcher:
         none = torch.zeros(0, dtype=torch.int64)
         column = _columns(candidates, now.n_items)
         return Batch(
-            user=torch.from_numpy(np.asarray(users, np.int64)),
+            user=torch.from_numpy(np.array(users, np.int64)),  # a copy: tensors cannot be read-only
             moment=(moment := self.moments(now, about)),
             history=_history(now.histories(users), moment.item_gap, column),
             candidate=None if candidates is None else torch.from_numpy(candidates.item),
@@ -292,27 +292,41 @@ def _history(h: Histories, item_gap: NDArray, column: NDArray) -> History:
 
 
 class TrainingBatches(IterableDataset):
-    """Batches of the queries of past weeks, in a new order each epoch; the order depends on seed and epoch only.
+    """Batches of the queries of past weeks, drawn and ordered anew each epoch; both depend on seed and epoch only.
 
     Args:
         past: all that was known at the cut-off; what is learnt from.
         weeks: consecutive weeks before it.
         batch_size: queries a batch, of one week each; a week's last batch is smaller, by at most one between a week's batches.
         sampler: of candidates; its popularity is that of the last `POPULARITY_WEEKS` as of the batch's week.
+        n_queries: an epoch's, the same share of each week's, rounded up; None for all of them.
     """
 
-    def __init__(self, past: AsOf, weeks: range, batcher: Batcher, *, batch_size: int, sampler: CandidateSampler, seed: int):
+    def __init__(
+        self,
+        past: AsOf,
+        weeks: range,
+        batcher: Batcher,
+        *,
+        batch_size: int,
+        sampler: CandidateSampler,
+        seed: int,
+        n_queries: int | None = None,
+    ):
         self._past, self._batcher, self._sampler, self._seed = past, batcher, sampler, seed
         self._queries = past.queries(weeks)
         self._inclusion: dict[int, NDArray] = {}
-        self._batch_size, self.epoch = batch_size, 0
+        self.epoch = 0
         if not len(self._queries):
             raise DataError(f"training: no queries in weeks {weeks.start}..{weeks.stop - 1}; nobody bought anything again in them")
-        sizes = np.bincount(self._queries.week)
-        self._n_batches = int(np.ceil(sizes / batch_size).sum())
+        week = self._queries.week
+        self._starts = np.flatnonzero(np.append(True, week[1:] != week[:-1]))
+        share = min(1, (n_queries or len(week)) / len(week))
+        self._n_taken = np.ceil(np.diff(np.append(self._starts, len(week))) * share).astype(np.int64)
+        self._n_parts = np.ceil(self._n_taken / batch_size).astype(np.int64)
 
     def __len__(self) -> int:
-        return self._n_batches
+        return int(self._n_parts.sum())
 
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng([self._seed, self.epoch])
@@ -320,10 +334,9 @@ class TrainingBatches(IterableDataset):
             yield self._make(rows, rng)
 
     def _shuffled(self, rng: np.random.Generator) -> list[NDArray]:
-        week = self._queries.week
-        starts = np.flatnonzero(np.append(True, week[1:] != week[:-1]))
-        of_weeks = np.split(np.arange(len(week)), starts[1:])
-        batches = [part for rows in of_weeks for part in np.array_split(rng.permutation(rows), int(np.ceil(len(rows) / self._batch_size)))]
+        of_weeks = np.split(np.arange(len(self._queries)), self._starts[1:])
+        drawn = [rng.permutation(rows)[:n] for rows, n in zip(of_weeks, self._n_taken, strict=True)]
+        batches = [part for rows, n in zip(drawn, self._n_parts, strict=True) for part in np.array_split(rows, n)]
         return [batches[n] for n in rng.permutation(len(batches))]
 
     def _make(self, rows: NDArray, rng: np.random.Generator) -> Batch:

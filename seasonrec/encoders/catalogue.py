@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seasonrec.encoders.encoder import TextEncoder
+from seasonrec.encoders.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,17 @@ class CatalogueTexts(nn.Module):
         self.encoder, self.n_fresh = encoder, n_fresh
         # The last user is row -1: a user of whom nothing is known.
         distinct, row = np.unique(np.array([*item_texts, *user_texts, ""], object), return_inverse=True)
-        self._texts, self._tokens = distinct.tolist(), encoder.tokenize(distinct.tolist())
-        self._contexts: dict[str, Tensor] = {}
+        self._texts = distinct.tolist()
+        self._contexts: dict[str, NDArray] = {}  # as many as there are distinct seasons in words
         self.register_buffer("of_item", torch.from_numpy(row[: len(item_texts)]), persistent=False)
         self.register_buffer("of_user", torch.from_numpy(row[len(item_texts) :]), persistent=False)
         vectors = encoder.encode(self._texts, cache=cache, progress=progress)
         self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
+
+    @cached_property
+    def _tokens(self) -> Tokens:
+        """Of every text; only an encoder that learns needs them twice."""
+        return self.encoder.tokenize(self._texts)
 
     @property
     def trained(self) -> bool:
@@ -113,8 +120,11 @@ class CatalogueTexts(nn.Module):
         if self.trained and self.training:
             return self.encoder(self.encoder.tokenize([text]))[0]
         if text not in self._contexts:
-            self._contexts[text] = torch.from_numpy(self.encoder.encode([text])[0]).to(self.vectors)
-        return self._contexts[text]
+            self._contexts[text] = self.encoder.encode([text])[0]
+        # Kept as an array, made a tensor here: one that was made while nothing learns could not be learnt from, nor follow the model
+        # to another device.
+        with torch.inference_mode(False):
+            return torch.from_numpy(self._contexts[text]).to(self.vectors)
 
 
 def _first_distinct(rows: Tensor, n: int) -> Tensor:

@@ -28,6 +28,8 @@ def nearest(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], ND
 class TextPool:
     """Sums counts over all items of a text, then averages them over the nearest texts, weighted by how near they are.
 
+    Items without text, whose vector is zero, have nothing in common: each keeps its own counts.
+
     Args:
         text_of: row of the text of each item [n_items].
         vectors: unit or zero, one per text [n_texts, d]; texts of no item are left out.
@@ -36,16 +38,20 @@ class TextPool:
     """
 
     def __init__(self, text_of: NDArray, vectors: NDArray[np.float32], k: int = 20, sharpness: float = 20.0):
-        used, text_of = np.unique(text_of, return_inverse=True)
-        vectors = vectors[used]
-        index, cosine = nearest(vectors, k)
+        has_text = (vectors != 0).any(axis=1)[text_of]
+        used, text_of = np.unique(text_of[has_text], return_inverse=True)
+        index, cosine = nearest(vectors[used], k)
         weight = np.exp(sharpness * (cosine - 1))
         weight /= weight.sum(1, keepdims=True)
-        n_texts, n_items, k = len(vectors), len(text_of), index.shape[1]
-        mean = sp.csr_matrix((weight.ravel(), index.ravel(), np.arange(0, n_texts * k + 1, k)), shape=(n_texts, n_texts))
-        total = sp.csr_matrix((np.ones(n_items, np.float32), (text_of, np.arange(n_items))), shape=(n_texts, n_items))
-        self._text_of, self._pooled = text_of, (mean @ total).astype(np.float32)
+        n_texts, k = index.shape
+        mean = sp.csr_matrix((weight.ravel(), index.ravel(), np.arange(n_texts + 1) * k), shape=(n_texts, n_texts))
+        # A row for each text, then one for each item without.
+        n_items, n_without = len(has_text), np.count_nonzero(~has_text)
+        self._row_of = np.empty(n_items, np.int64)
+        self._row_of[has_text], self._row_of[~has_text] = text_of, n_texts + np.arange(n_without)
+        total = sp.csr_matrix((np.ones(n_items, np.float32), (self._row_of, np.arange(n_items))), shape=(n_texts + n_without, n_items))
+        self._pooled = sp.vstack([mean @ total[:n_texts], total[n_texts:]], format="csr").astype(np.float32)
 
     def __call__(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
         """The pooled counts of each item, [n_items, n]."""
-        return (self._pooled @ counts)[self._text_of]
+        return (self._pooled @ counts)[self._row_of]

@@ -19,6 +19,7 @@ from seasonrec.evaluation.slices import slices
 from seasonrec.metrics import METRICS
 
 Float = NDArray[np.float64]
+LONGEST = max(metric.k for metric in METRICS.values())
 BEYOND_K = 10  # beyond accuracy, a list is what is shown: its first ten
 
 
@@ -46,6 +47,10 @@ class Evaluation:
     columns: tuple[Column, ...]
     values: Float
     overall: Mapping[Column, float]
+
+    def take(self, rows: NDArray) -> "Evaluation":
+        """The evaluation of the queries at `rows` alone, without overall numbers."""
+        return Evaluation(self.user[rows], self.week[rows], self.columns, self.values[rows], {})
 
     def select(self, pairs: Sequence[tuple[str, str]]) -> Float:
         """The values of each (slice, metric), [n, n_pairs].
@@ -102,7 +107,7 @@ def evaluate(
     """Every metric of every slice, and beyond accuracy on list `all`.
 
     Args:
-        lists: from `rank` or `read_lists`, at least 100 long.
+        lists: from `rank` or `read_lists`, at least 100 long, or as long as the catalogue.
         holidays: for each holiday, which queries lie in its window [n].
         vectors: text vectors of the items [n_items, d], for distance@10.
         platt: fitted on the method's validation lists, for the calibration error "ece".
@@ -110,11 +115,11 @@ def evaluate(
     Raises:
         DataError: there are no queries, or lists too short for a metric.
     """
-    q, longest = lists.queries, max(metric.k for metric in METRICS.values())
+    q = lists.queries
     if not len(q):
         raise DataError("evaluate: there are no queries; choose weeks in which users with a history bought something")
-    if lists.k < longest:
-        raise DataError(f"evaluate: lists are {lists.k} long, wanted at least {longest}; rank with k={longest}")
+    if lists.k < (wanted := min(LONGEST, timeline.n_items)):
+        raise DataError(f"evaluate: lists are {lists.k} long, wanted at least {wanted}; rank with k={LONGEST}")
     columns, values = [], []
     for name, source, truth in slices(timeline, q, labels, holidays):
         hits, n_relevant = lists.hits(source, truth), np.bincount(q.truth_query[truth], minlength=len(q))
@@ -145,5 +150,6 @@ def _overall(lists: Lists, n_items: int, platt: Platt | None) -> dict[Column, fl
     }
     if platt is not None:
         probability = platt.probability(lists.scores[:, 0][listed])
-        values[Column("all", "ece", lists.k)] = metrics.expected_calibration_error(probability, lists.hits("all")[listed])
+        k = max(lists.k, LONGEST)  # lists of a catalogue shorter than that hold all of it, whatever k they were ranked with
+        values[Column("all", "ece", k)] = metrics.expected_calibration_error(probability, lists.hits("all")[listed])
     return values

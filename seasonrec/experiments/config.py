@@ -44,6 +44,7 @@ class Eval:
     batch_size: int = MISSING
     n_resamples: int = MISSING
     n_paired: int = MISSING
+    n_selection: int | None = None
 
 
 @dataclass

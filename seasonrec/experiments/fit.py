@@ -2,9 +2,12 @@
 
 import csv
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -24,6 +27,13 @@ from seasonrec.joint.model import JointModel
 from seasonrec.joint.module import FreshTexts, JointModule
 
 WEIGHTS, DONE, LOSSES, LAST = "model.safetensors", "fit.json", "losses.csv", "last.ckpt"
+# What Lightning warns of here is meant to be so; these are the beginnings of its messages.
+EXPECTED: Final = (
+    r"Found \d+ module\(s\) in eval mode",  # the frozen part of the encoder
+    "Your `IterableDataset` has `__len__` defined",  # and no workers, so nothing comes twice
+    "The 'train_dataloader' does not have many workers",  # batches are made faster than learnt from
+    "You have overridden `transfer_batch_to_device` in `LightningModule`",  # which knows what a batch is
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,8 @@ class Fit:
             default_root_dir=self.folder,
         )
         last = self.folder / LAST
-        trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+        with without_expected_warnings():
+            trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
         save_weights(self.joint.model, self.folder / WEIGHTS, trainer.checkpoint_callback.best_model_path if self.selection else "")
         outcome = {"n_epochs": trainer.current_epoch, "score": None}
         if self.selection:
@@ -147,6 +158,15 @@ class Fit:
         if self.selection is None:
             return [*first, *(c for c in callbacks if not isinstance(c, EarlyStopping | ModelCheckpoint)), last]
         return [*first, self.selection, StayStopped(), *callbacks, last]
+
+
+@contextmanager
+def without_expected_warnings() -> Iterator[None]:
+    """While open, the warnings of `EXPECTED` are not shown; all others are."""
+    with warnings.catch_warnings():
+        for message in EXPECTED:
+            warnings.filterwarnings("ignore", message)
+        yield
 
 
 def save_weights(model: JointModel, path: Path, checkpoint: str = "") -> None:

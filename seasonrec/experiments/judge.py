@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import seasonrec
 from seasonrec.data.dataset import Dataset
+from seasonrec.data.timeline import Queries
 from seasonrec.errors import DataError
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import Evaluation, evaluate, means
@@ -134,6 +135,12 @@ class Judge:
     def of(self, method: str, split: str) -> pl.DataFrame:
         """The metrics of one method and split."""
         return self.metrics.filter(method=method, split=split)
+
+    def selection_queries(self, reference: str, n: int | None) -> tuple[Queries, pl.DataFrame]:
+        """The validation queries that every epoch is measured on, at most n drawn at random, and a judged method's metrics on them."""
+        queries, evaluation = self.queries["validation"], self._evaluations["validation"][reference]
+        drawn = np.sort(np.random.default_rng(self._seed).permutation(len(queries))[:n])
+        return queries.take(drawn), evaluation.take(drawn).table(reference, "validation", n_resamples=1)
 
     def significance(self, method: str) -> pl.DataFrame | None:
         """The method against each other one on test weeks; None where there is no other."""

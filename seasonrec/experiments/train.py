@@ -17,6 +17,7 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.selection import Selection
+from seasonrec.evaluation.tables import selection_score
 from seasonrec.experiments.build import Joint, baselines_of, cache_folder, calendar_of, dataset_of, joint_of, texts_of
 from seasonrec.experiments.examples import write_examples
 from seasonrec.experiments.fit import LOSSES, Fit, Outcome
@@ -87,10 +88,12 @@ class Run:
             vectors = texts["test"].item_vectors()  # distance within lists is measured alike for all methods: before training
         with self.record.stage("baselines"):
             judge_baselines(self.cfg, judge, texts)
-        score, joints = self._fits(dataset, judge, texts)
+        joints = self._fits(dataset, judge, texts)
         with self.record.stage("evaluation"):
             lists = {split: judge.rank(METHOD, joint.scorer, split) for split, joint in joints.items()}
             judge.judge(METHOD, lists, vectors)
+            score = selection_score(judge.of(METHOD, "validation"), judge.of(REFERENCE, "validation"))
+            self.record.facts(selection=score)
             self._write(judge)
             write_examples(
                 self.record, Recommender(dataset, joints["test"], dataset.item_texts(dataset.start_of(dataset.split.weeks["test"].start)))
@@ -101,25 +104,20 @@ class Run:
         log.info("report: %s", report)
         return score
 
-    def _fits(self, dataset: Dataset, judge: Judge, texts: dict[str, CatalogueTexts]) -> tuple[float, dict[str, Joint]]:
-        """The selection fit, and the final fit with its choices; the selection metric and the models by the split they may rank."""
+    def _fits(self, dataset: Dataset, judge: Judge, texts: dict[str, CatalogueTexts]) -> dict[str, Joint]:
+        """The selection fit, and the final fit with its choices; the models by the split that they may rank."""
         joints = {split: joint_of(self.cfg, dataset, texts[split]) for split in SPLITS}
         loggers = [instantiate(logger) for logger in self.cfg.logger.values()]
         with self.record.stage("selection fit"):
-            selection = Selection(
-                joints["validation"].scorer,
-                dataset.timeline,
-                judge.queries["validation"],
-                judge.labels,
-                judge.of(REFERENCE, "validation"),
-                batch_size=self.cfg.eval.batch_size,
-            )
+            queries, reference = judge.selection_queries(REFERENCE, self.cfg.eval.n_selection)
+            scorer, batch_size = joints["validation"].scorer, self.cfg.eval.batch_size
+            selection = Selection(scorer, dataset.timeline, queries, judge.labels, reference, batch_size=batch_size)
             chosen = self._fit("selection", "validation", dataset, joints, loggers=loggers, selection=selection)
         with self.record.stage("final fit"):
             self._fit("final", "test", dataset, joints, loggers=loggers, n_epochs=chosen.n_epochs)
-        self.record.facts(parameters=parameters(joints["test"].model), epochs=chosen.n_epochs, selection=chosen.score)
+        self.record.facts(parameters=parameters(joints["test"].model), epochs=chosen.n_epochs)
         self.record.table("losses", pl.concat([pl.read_csv(self.folder / FITS / name / LOSSES) for name in ("selection", "final")]))
-        return chosen.score or 0.0, joints
+        return joints
 
     def _fit(self, name: str, split: str, dataset: Dataset, joints: dict[str, Joint], **kwargs: Any) -> Outcome:
         fit = Fit(name, dataset, joints[split], dataset.split.weeks[split].start, self.folder / FITS / name, **kwargs)

@@ -35,7 +35,8 @@ class Repeat(nn.Module):
 class Factors(nn.Module):
     """Item id embeddings; a user is the decayed sum of what the user bought, so new users and new purchases need no training.
 
-    Items that nobody had bought when training began keep the default embedding 0.
+    Embeddings of what will be bought start at 0. An item that nobody has bought yet only ever is a negative of the softmax, which pushes
+    its score down for the users of its batch, while weight decay draws it back towards 0: near 0 it stays.
 
     Args:
         d: width of the embeddings.
@@ -44,7 +45,7 @@ class Factors(nn.Module):
     Reference: Kabbur, Ning and Karypis (2013), FISM, equation 3, with separate embeddings for what was and what will be bought.
     """
 
-    def __init__(self, sizes: Sizes, d: int = 64, dropout: float = 0.2, history_dropout: float = 0.3):
+    def __init__(self, sizes: Sizes, d: int = 32, dropout: float = 0.2, history_dropout: float = 0.3):
         super().__init__()
         self.bought = nn.Embedding(sizes.n_items, d, _weight=torch.randn(sizes.n_items, d) * 0.1)
         self.item = nn.Embedding(sizes.n_items, d, _weight=torch.zeros(sizes.n_items, d))

@@ -19,19 +19,22 @@ class Sampling:
 
     Args:
         n_weeks: how many of the last weeks before the cut-off; older ones have thinner histories and last year's counters are missing.
+        n_queries: an epoch's, drawn anew for each; None for all of them. So an epoch is as long for a large shop as for a small one.
         batch_size: queries a batch, all of one week.
         candidates: what the softmax runs over.
         skip_weeks: weeks at the very beginning of the data that are history only.
     """
 
     n_weeks: int = 40
+    n_queries: int | None = 10_000
     batch_size: int = 128
     candidates: CandidateSampler = field(default_factory=CandidateSampler)
     skip_weeks: int = 4
 
     def __post_init__(self) -> None:
-        if self.n_weeks < 1 or self.batch_size < 1:
-            raise ConfigError(f"sampling: n_weeks is {self.n_weeks} and batch_size {self.batch_size}, wanted at least 1 each")
+        for name in ("n_weeks", "n_queries", "batch_size"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"sampling.{name} is {value}, wanted at least 1")
 
     def weeks(self, past: AsOf) -> range:
         """The weeks to learn from as of a cut-off."""
@@ -50,11 +53,17 @@ class QueryData(pl.LightningDataModule):
     def __init__(self, past: AsOf, batcher: Batcher, sampling: Sampling, seed: int):
         super().__init__()
         self.batches = TrainingBatches(
-            past, sampling.weeks(past), batcher, batch_size=sampling.batch_size, sampler=sampling.candidates, seed=seed
+            past,
+            sampling.weeks(past),
+            batcher,
+            batch_size=sampling.batch_size,
+            sampler=sampling.candidates,
+            seed=seed,
+            n_queries=sampling.n_queries,
         )
 
     def train_dataloader(self) -> DataLoader:
-        """One pass over the queries; batches are made whole, so nothing is collated."""
+        """One epoch's queries; batches are made whole, so nothing is collated."""
         # A generator of its own: each pass draws a seed for workers, from the model's random numbers unless told otherwise,
         # and a resumed training makes its first pass at another moment.
         return DataLoader(self.batches, batch_size=None, generator=torch.Generator())

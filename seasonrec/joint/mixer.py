@@ -31,10 +31,11 @@ class Weighted(nn.Module):
 
 
 class Gated(nn.Module):
-    """Each head's score times a positive gate: it sees the season, how much is known of user and item, and whether the user has had it.
+    """Each head's score times a positive gate, which sees how much is known of user and item and whether the user has had the item.
 
     gate = exp(query part + item part + own part): a user without history leaves it to season, an unsold item to its text, and an item
-    that the user has bought before is judged otherwise than one that is new to this user. Gates start at 1.
+    that the user has bought before is judged otherwise than one that is new to this user. Gates start at 1; they see the season only with
+    `season`.
 
     Args:
         hidden: width of the query part's hidden layer.

@@ -23,14 +23,14 @@ class Optimisation:
         lr: of heads and mixer.
         encoder_lr: of the encoder's trainable parameters.
         weight_decay: L2 as AdamW decouples it; not for biases, norms and single numbers.
-        embedding_decay: the same for id embeddings, whose rows are seen rarely.
+        embedding_decay: the same for id embeddings, whose rows are seen rarely and would learn past popularity by heart.
         warmup: share of all steps in which the rates rise from 0, in [0, 1).
     """
 
     lr: float = 3e-3
     encoder_lr: float = 2e-5
     weight_decay: float = 0.05
-    embedding_decay: float = 0.05
+    embedding_decay: float = 10.0
     warmup: float = 0.05
 
     def __post_init__(self) -> None:

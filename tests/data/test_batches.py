@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from seasonrec.data.batches import DECAYS, N_PAIR_FEATURES, WHOLE_HISTORY, Batcher, Moments, TrainingBatches
+from seasonrec.data.batches import (
+    DECAYS,
+    N_PAIR_FEATURES,
+    N_USER_FEATURES,
+    WHOLE_HISTORY,
+    Batcher,
+    Moments,
+    TrainingBatches,
+    user_features,
+)
 from seasonrec.data.candidates import CandidateSampler
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
@@ -143,24 +152,65 @@ def test_what_a_user_s_own_purchases_say_by_hand(small_shop):
     batch = Batcher(Moments(small_shop.season)).batch(np.array([0]), bought({0: [8, 50, 54], 2: [10, 10]}).at_week(60))
     h = batch.history
     assert (h.query.tolist(), h.item.tolist(), h.column.tolist()) == ([0, 0], [0, 2], [0, 2])
-    assert (h.n_weeks.tolist(), h.n_items.tolist(), h.age.tolist()) == ([4], [2], [5, 49])
+    assert (h.known.tolist(), h.age.tolist()) == ([True], [5, 49])
+    # Four weeks with purchases, two items, one item a week; of four purchases two are repeats.
+    user = [np.log(5), np.log(3), np.log(2), 2 / 4]
+    np.testing.assert_allclose(h.user, [user], rtol=1e-6)
     fading = np.array([[d**51 + d**9 + d**5 for d in DECAYS], [d**49 for d in DECAYS]])
     np.testing.assert_allclose(h.weight, fading, rtol=1e-5)
     own_gap = (51 - 5) / 2
     item_gap = ((50 - 8) + (54 - 50)) / 2  # of all users in the last year; here there is but one
     rest = [
-        # log wait, share of weeks, log weeks, own gap, all users' gap, overdue by each, last year, once only
-        [np.log(6), 3 / 4, np.log(5), np.log1p(own_gap), np.log1p(item_gap), np.log(6 / own_gap), np.log(6 / item_gap), 1, 0],
-        [np.log(50), 1 / 4, np.log(5), 0, 0, 0, 0, 1 - 2 / 3, 1],
+        # log wait, share of weeks, own gap, all users' gap, overdue by each, last year, once only, and the user's
+        [np.log(6), 3 / 4, np.log1p(own_gap), np.log1p(item_gap), np.log(6 / own_gap), np.log(6 / item_gap), 1, 0, *user],
+        [np.log(50), 1 / 4, 0, 0, 0, 0, 1 - 2 / 3, 1, *user],
     ]
     np.testing.assert_allclose(h.features, np.concatenate([np.log1p(fading), rest], axis=1), rtol=1e-5, atol=1e-6)
     assert h.features.shape[1] == N_PAIR_FEATURES
 
 
+def test_what_is_known_of_a_user_by_hand():
+    # Items 0, 1 and 2 in week 3, and item 0 again in weeks 4 and 9: three weeks, three items, five purchases, of which two are repeats.
+    users = user_features(bought({0: [3, 4, 9], 1: [3], 2: [3]}).at_week(60).histories(np.array([1, 0, -1])))
+    np.testing.assert_allclose(users, [[0] * 4, [np.log(4), np.log(4), np.log(1 + 5 / 3), 2 / 5], [0] * 4], rtol=1e-6)
+
+
+@pytest.mark.parametrize("week", [1, 37, 104])
+def test_what_is_known_of_users_is_that_of_a_loop_over_events(small_shop, week):
+    t, time = small_shop.timeline, small_shop.timeline.at_week(week).time
+    users = [3, -1, 12, 5, 3, 0, 11]
+    found = small_shop.batch(week, users).history
+    for user, known, features in zip(users, found.known.tolist(), found.user.numpy(), strict=True):
+        past = {(i, int(t.week_of(when))) for u, i, when in zip(t.user, t.item, t.time, strict=True) if u == user and when < time}
+        n_weeks, n_items = (len({event[part] for event in past}) for part in (1, 0))
+        expected = [0] * N_USER_FEATURES
+        if past:
+            expected = [*np.log1p([n_weeks, n_items, len(past) / n_weeks]), 1 - n_items / len(past)]
+        np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-7)
+        assert known == bool(past)
+
+
+def test_weeks_before_week_zero_are_weeks_like_others():
+    early, late = {0: [-7, -2], 1: [-7]}, {0: [23, 28], 1: [23]}
+    users = [user_features(bought(weeks).at_week(now).histories(np.array([0]))) for weeks, now in ((early, 1), (late, 31))]
+    np.testing.assert_array_equal(*users)
+    np.testing.assert_allclose(users[0], [[np.log(3), np.log(3), np.log(1 + 3 / 2), 1 / 3]], rtol=1e-6)
+
+
+def test_users_may_be_an_array_that_cannot_be_written(small_shop, recwarn):
+    users = np.array([0, 4])
+    users.setflags(write=False)
+    batch = small_shop.batcher.batch(users, small_shop.timeline.at_week(100))
+    assert batch.user.tolist() == [0, 4]
+    assert not recwarn.list
+
+
 def test_users_without_history_have_no_pairs_and_others_keep_theirs(small_shop):
     mixed, alone = small_shop.batch(users=(-1, 4, 12, -1)), small_shop.batch(users=(4,))
     assert set(mixed.history.query.tolist()) == {1}
-    assert mixed.history.n_items[[0, 2, 3]].tolist() == mixed.history.n_weeks[[0, 2, 3]].tolist() == [0, 0, 0]
+    assert mixed.history.known.tolist() == [False, True, False, False]
+    assert not mixed.history.user[[0, 2, 3]].any()
+    torch.testing.assert_close(mixed.history.user[[1]], alone.history.user)
     assert mixed.history.starts.tolist() == [0, 0, len(mixed.history.query), len(mixed.history.query)]
     torch.testing.assert_close(mixed.history.features, alone.history.features)
     assert len(small_shop.batch(users=(-1, 12)).history.query) == 0
@@ -206,6 +256,23 @@ def test_each_query_comes_once_an_epoch_in_batches_of_one_week_and_nearly_one_si
     assert sorted((batch.moment.time, user) for batch in made for user in batch.user.tolist()) == expected
     sizes = {time: [len(b.user) for b in made if b.moment.time == time] for time in {b.moment.time for b in made}}
     assert all(max(of_week) <= min(of_week) + 1 and max(of_week) <= batch_size for of_week in sizes.values())
+
+
+def test_an_epoch_of_fewer_queries_draws_the_same_share_of_each_week_anew(small_shop):
+    past, seen = small_shop.timeline.at_week(90), []
+    batches = TrainingBatches(past, range(70, 90), small_shop.batcher, batch_size=3, sampler=CandidateSampler(None), seed=0, n_queries=60)
+    queries = past.queries(range(70, 90))
+    expected = {time: int(np.ceil(n * 60 / len(queries))) for time, n in zip(*np.unique(queries.time, return_counts=True), strict=True)}
+    for epoch in range(2):
+        batches.epoch = epoch
+        made = list(batches)
+        assert len(made) == len(batches)
+        users = {(batch.moment.time, user) for batch in made for user in batch.user.tolist()}
+        assert sum(len(batch.user) for batch in made) == len(users) == sum(expected.values())
+        assert {time: sum(when == time for when, _ in users) for time in expected} == expected
+        seen.append(users)
+    assert seen[0] != seen[1]
+    assert seen[0] | seen[1] <= set(zip(queries.time.tolist(), queries.user.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("n", [None, 12])

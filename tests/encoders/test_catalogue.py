@@ -108,6 +108,31 @@ def test_old_vectors_stay_until_they_are_refreshed(word_encoder):
     torch.testing.assert_close(texts("summer").context, -before.context)
 
 
+@pytest.mark.parametrize("learns", [False, True])
+def test_only_an_encoder_that_learns_needs_tokens(word_encoder, monkeypatch, learns):
+    encoder = word_encoder(learns=learns)
+    texts, tokenized = texts_of(encoder), []
+    monkeypatch.setattr(encoder, "tokenize", lambda many: tokenized.append(many) or type(encoder).tokenize(encoder, many))
+    for _ in range(2):
+        texts("summer", torch.tensor([0, 1]))
+    assert tokenized.count(texts._texts) == learns  # once
+
+
+def test_words_of_a_season_follow_the_model_to_another_device(word_encoder):
+    texts = texts_of(word_encoder()).eval()
+    assert texts("summer").context.device.type == "cpu"
+    assert texts.to("meta")("summer").context.device.type == "meta"
+
+
+def test_words_of_a_season_that_were_met_in_inference_can_be_learnt_from(word_encoder):
+    texts, layer = texts_of(word_encoder()), torch.nn.Linear(8, 1)
+    with torch.inference_mode():
+        assert not texts("summer").context.is_inference()
+    context = texts("summer").context
+    layer(context).backward()
+    torch.testing.assert_close(layer.weight.grad[0], context)
+
+
 def test_vectors_are_no_part_of_what_a_checkpoint_holds(word_encoder):
     assert list(texts_of(word_encoder(learns=True)).state_dict()) == ["encoder.words"]
 

@@ -58,7 +58,37 @@ def test_with_one_neighbour_items_share_only_their_own_text():
     np.testing.assert_array_equal(TextPool(np.array([2, 0, 2, 1]), vectors, k=1)(counts), [[4, 6], [2, 3], [4, 6], [6, 7]])
 
 
-def test_items_without_text_learn_nothing_from_texts():
+@pytest.mark.parametrize("k", [1, 3])
+def test_items_without_text_share_nothing(k):
+    # Items 0, 2 and 5 have no text; the others' texts have cosine 0.
     vectors = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)
-    counts = np.array([[2], [100], [100], [100]], np.float32)
-    assert TextPool(np.arange(4), vectors, k=3)(counts)[0, 0] == pytest.approx(2, abs=1e-5)
+    text_of = np.array([0, 2, 0, 1, 3, 0])
+    counts = np.array([[2, 1], [100, 10], [30, 3], [7, 5], [9, 4], [0, 0]], np.float32)
+    pool = TextPool(text_of, vectors, k=k)
+    np.testing.assert_array_equal(pool(counts)[[0, 2, 5]], counts[[0, 2, 5]])
+    # Nor do the others learn anything from them.
+    without = counts.copy()
+    without[[0, 2, 5]] = 0
+    np.testing.assert_array_equal(pool(counts)[[1, 3, 4]], pool(without)[[1, 3, 4]])
+    with_text = [1, 3, 4]
+    np.testing.assert_array_equal(TextPool(np.array([1, 0, 2]), vectors[1:], k=k)(counts[with_text]), pool(counts)[with_text])
+
+
+def test_a_shop_without_any_text_keeps_its_counts():
+    counts = np.arange(8, dtype=np.float32).reshape(4, 2)
+    np.testing.assert_array_equal(TextPool(np.zeros(4, int), np.zeros((1, 3), np.float32))(counts), counts)
+
+
+def test_a_shop_s_pool_is_that_of_a_loop(small_shop):
+    texts, counts = small_shop.texts, np.random.default_rng(0).random((32, 2)).astype(np.float32)
+    of_item, vectors = texts.of_item.tolist(), texts.vectors.numpy()
+    used = sorted({text for text in of_item if vectors[text].any()})
+    total = {text: counts[[item for item, of in enumerate(of_item) if of == text]].sum(0) for text in used}
+    pooled = TextPool(np.array(of_item), vectors, k=3)(counts)
+    for item, text in enumerate(of_item):
+        if text not in used:
+            np.testing.assert_array_equal(pooled[item], counts[item])
+            continue
+        near = sorted(used, key=lambda other: -(2 if other == text else vectors[other] @ vectors[text]))[:3]
+        weight = np.exp(20 * (vectors[near] @ vectors[text] - 1))
+        np.testing.assert_allclose(pooled[item], weight @ np.stack([total[other] for other in near]) / weight.sum(), rtol=1e-5)

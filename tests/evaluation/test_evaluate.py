@@ -137,6 +137,55 @@ def test_the_calibration_error_is_that_of_validation_scaling_on_these_lists(shop
     assert 0 <= ece < 0.1
 
 
+@pytest.fixture(params=[80, 7])
+def few(request):
+    """A shop of so few items that lists hold all of them."""
+    n, rng = request.param, np.random.default_rng(1)
+    events = pl.DataFrame(
+        {
+            "user_id": [f"u{row:02d}" for row in rng.integers(20, size=900)],
+            "item_id": [f"i{row:02d}" for row in rng.integers(n - 1, size=900)],  # the last one is never sold
+            "time": 1_483_228_800 + rng.integers(70 * 7 * 86_400, size=900),
+        }
+    )
+    return Dataset(
+        name="few",
+        events=as_events(events, "few"),
+        items=pl.DataFrame({"item_id": [f"i{row:02d}" for row in range(n)]}),
+        users=pl.DataFrame({"user_id": [f"u{row:02d}" for row in range(20)]}),
+        split=Split((56, 59), (60, 69)),
+        week_zero=1_483_228_800,
+        text_rule=lambda events, items, cutoff: [""] * len(items),
+    )
+
+
+def test_a_catalogue_shorter_than_the_lists_is_evaluated_from_end_to_end(few, tied_scores, tmp_path):
+    labels, queries = season_labels(few), few.timeline.queries(range(60, 66))
+    lists = rank(tied_scores, few.timeline, queries)
+    write_lists(lists, few, tmp_path / "few.parquet")
+    read = read_lists(tmp_path / "few.parquet", few)
+    assert (lists.k, read.k) == (100, few.n_items)
+    platt = fit_platt(rank(tied_scores, few.timeline, few.timeline.queries(range(50, 56))))
+    ranked, again = (evaluate(each, few.timeline, labels, platt=platt) for each in (lists, read))
+    assert (ranked.columns, ranked.overall) == (again.columns, again.overall)
+    np.testing.assert_allclose(ranked.values, again.values, rtol=1e-14)  # sums over ten places, of which three are empty, round otherwise
+    assert {c.k for c in ranked.columns if c.metric == "recall@50"} == {50}
+    assert {c.k for c in ranked.columns if c.metric == "mrr"} == {100}
+    checked = [c for c in again.columns if c.metric in metrics.METRICS and "=" not in c.slice]
+    values, weeks = again.select([(c.slice, c.metric) for c in checked]), week_of_year(fourth_day(queries))
+    for row, user in enumerate(queries.user):
+        scores = tied_scores.scores(queries.user[[row]].astype(np.int64), few.timeline.at_week(int(queries.week[row])))[0]
+        expected = plain_query(few.timeline, labels, scores, user, queries.time[row], weeks[row])
+        np.testing.assert_allclose(values[row], [expected.get((c.slice, c.metric), np.nan) for c in checked])
+
+
+def test_lists_shorter_than_a_small_catalogue_are_refused(few, tied_scores):
+    k = few.n_items - 1
+    short = rank(tied_scores, few.timeline, few.timeline.queries(range(60, 61)), k=k)
+    with pytest.raises(DataError, match=f"lists are {k} long, wanted at least {few.n_items}; rank with k=100"):
+        evaluate(short, few.timeline, season_labels(few))
+
+
 def test_lists_too_short_for_a_metric_are_refused(shop, tied_scores):
     short = rank(tied_scores, shop.timeline, shop.timeline.queries(range(60, 61)), k=50)
     with pytest.raises(DataError, match="lists are 50 long, wanted at least 100"):

@@ -1,11 +1,14 @@
 """The collaborative heads."""
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
 from seasonrec.data.candidates import Candidates
 from seasonrec.heads.cf import Factors, MatrixFactorization, Repeat
+from seasonrec.joint.module import truth_of
+from seasonrec.losses import cross_entropy
 
 
 def scores_of(head, shop, batch):
@@ -31,13 +34,16 @@ def test_a_repeat_score_is_the_network_s_of_its_pair(small_shop):
         torch.testing.assert_close(scores[h.query[pair], h.item[pair]], head.score(features)[0])
 
 
-def test_factors_of_a_user_are_the_decayed_sum_of_what_was_bought(small_shop):
+def test_factors_of_a_user_are_the_decayed_sum_of_what_was_bought_less_the_average_user(small_shop):
     head, batch = Factors(small_shop.sizes, d=4).eval(), small_shop.batch()
     torch.nn.init.normal_(head.item.weight)
+    head.centre.mean.copy_(torch.tensor([0.5, -0.1, 0.0, 0.2]))
     weight, h = torch.log1p(batch.history.weight.mean(1)), batch.history
     of_user = h.query == 1
     user = (weight[of_user, None] * head.bought.weight[h.item[of_user]]).sum(0) / (weight[of_user].sum() + 1).sqrt()
-    torch.testing.assert_close(scores_of(head, small_shop, batch)[1], head.item.weight @ user)
+    scores = scores_of(head, small_shop, batch)
+    torch.testing.assert_close(scores[1], head.item.weight @ (user - head.centre.mean))
+    assert scores[[2, 3]].eq(0).all()  # of users without history nothing is known that sets them apart
 
 
 def test_an_item_that_was_never_a_candidate_scores_0(small_shop):
@@ -51,6 +57,25 @@ def test_an_item_that_was_never_a_candidate_scores_0(small_shop):
     scores = scores_of(head.eval(), small_shop, small_shop.batch(users=range(12)))
     assert scores[:, 20:].eq(0).all()
     assert scores[:, :20].ne(0).all()
+
+
+@pytest.mark.parametrize("decay", [0, 10])
+def test_an_item_that_nobody_buys_is_a_negative_and_weight_decay_keeps_it_near_0(small_shop, decay):
+    torch.manual_seed(0)
+    head, batch = Factors(small_shop.sizes, history_dropout=0, dropout=0), small_shop.training_batch()
+    optimizer = torch.optim.AdamW(head.parameters(), 0.01, weight_decay=decay)
+    for _ in range(40):
+        optimizer.zero_grad()
+        cross_entropy(scores_of(head, small_shop, batch), truth_of(batch)).backward()
+        optimizer.step()
+    scores = scores_of(head.eval(), small_shop, batch)
+    unsold = small_shop.timeline.at_week(100).sold == 0
+    assert unsold.nonzero()[0].tolist() == [30, 31]
+    bought = scores[batch.truth_query, batch.truth_column].mean()
+    assert scores[:, unsold].mean() < 0 < bought
+    # Adam moves a number by about 0.01 a step, and decay takes a tenth of it away: they meet at about 0.1. Without it 40 steps are 0.4.
+    largest = head.item.weight[unsold].abs().max()
+    assert (largest < 0.15) == (decay == 10)
 
 
 def test_factors_learn_what_is_bought_together(small_shop):

@@ -23,13 +23,13 @@ def test_a_profile_by_hand(small_shop):
     head, batch = ProfileText(small_shop.sizes, d=6).eval(), small_shop.batch(users=(4,))
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
+    head.centre.mean.copy_(torch.randn(6))
     vectors, h = torch.from_numpy(small_shop.texts.item_vectors()), batch.history
     weight = torch.log1p(h.weight @ torch.softmax(head.decay.blend, 0))
     bought = (weight[:, None] * vectors[h.item]).sum(0) / (weight.sum() + 1).sqrt()
     own_text = torch.from_numpy(small_shop.texts.encoder.encode(["likes small"])[0])  # user 4's
-    user = head.profile.weight @ bought + head.user.weight @ own_text
-    apart = vectors - small_shop.texts.vectors.mean(0)  # from the average text
-    expected = head.log_temperature.exp() * (apart @ head.item.weight.T) @ user
+    user = head.profile.weight @ bought - head.centre.mean + head.user.weight @ own_text
+    expected = head.log_temperature.exp() * (vectors @ head.item.weight.T) @ user
     torch.testing.assert_close(scores_of(head, small_shop, batch)[0], expected)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seasonrec.data.batches import DECAYS
-from seasonrec.heads.history import Centre, Decay, hide, weighted_mean
+from seasonrec.heads.history import Centre, Decay, user_vectors
 
 
 def test_a_purchase_counts_by_a_learnt_blend_of_the_decays(small_shop):
@@ -17,16 +17,7 @@ def test_a_purchase_counts_by_a_learnt_blend_of_the_decays(small_shop):
     assert len(decay.blend) == len(DECAYS)
 
 
-def test_purchases_are_hidden_in_training_only():
-    weight = torch.rand(20_000) + 1
-    assert hide(weight, 0.3, False) is weight
-    assert hide(weight, 0.0, True) is weight
-    hidden = hide(weight, 0.3, True)
-    assert hidden.eq(0).float().mean().item() == pytest.approx(0.3, abs=0.02)
-    torch.testing.assert_close(hidden[hidden > 0], weight[hidden > 0])
-
-
-def test_the_mean_is_that_of_a_loop_and_0_without_history(small_shop):
+def test_a_user_is_the_sum_of_a_loop_and_0_without_history(small_shop):
     history = small_shop.batch(users=(-1, 3, 12, 8)).history
     table = torch.randn(32, 5)
     weight = torch.rand(len(history.item))
@@ -34,21 +25,46 @@ def test_the_mean_is_that_of_a_loop_and_0_without_history(small_shop):
     for query, item, w in zip(history.query.tolist(), history.item.tolist(), weight.tolist(), strict=True):
         total[query] += w * table[item].numpy()
         n[query] += w
-    mean = weighted_mean(history, table, history.item, weight)
-    np.testing.assert_allclose(mean, total / np.sqrt(n + 1)[:, None], rtol=1e-4, atol=1e-6)
-    assert mean[[0, 2]].eq(0).all()
-    assert mean[[1, 3]].ne(0).all()
+    users = user_vectors(history, table, history.item, weight)
+    np.testing.assert_allclose(users, total / np.sqrt(n + 1)[:, None], rtol=1e-4, atol=1e-6)
+    assert users[[0, 2]].eq(0).all()
+    assert users[[1, 3]].ne(0).all()
+
+
+def test_hidden_purchases_are_missed_and_the_others_count_for_them(small_shop):
+    torch.manual_seed(0)
+    history = small_shop.batch(users=range(12)).history
+    pairs = torch.arange(len(history.item))
+    weight = torch.rand(len(pairs)) + 1
+    # With a dimension of its own for each pair, a user's vector shows what each purchase gave.
+    users = user_vectors(history, torch.eye(len(pairs)), pairs, weight, hidden=0.3)
+    gave = users[history.query, pairs]
+    n = torch.stack([weight[history.query == query].sum() for query in range(12)])
+    whole = weight / (n + 1).sqrt()[history.query]  # all purchases are counted, the hidden ones too
+    kept = gave != 0
+    torch.testing.assert_close(gave[kept], whole[kept] / 0.7)
+    assert 1 - kept.float().mean().item() == pytest.approx(0.3, abs=0.06)  # of 360 at most, 2.5 standard errors
+    assert users.count_nonzero() == kept.sum()
+
+
+def test_hiding_keeps_a_user_s_vector_on_average(small_shop):
+    torch.manual_seed(0)
+    history, table = small_shop.batch(users=(3,)).history, torch.rand(32, 4)
+    weight = torch.rand(len(history.item)) + 1
+    draws = torch.cat([user_vectors(history, table, history.item, weight, 0.5) for _ in range(2000)])
+    torch.testing.assert_close(draws.mean(0), user_vectors(history, table, history.item, weight)[0], rtol=0.02, atol=0)
+    assert draws.std(0).min() > 0.1
 
 
 def test_a_batch_without_any_history_is_all_zeros(small_shop):
     history = small_shop.batch(users=(-1, 12)).history
-    assert weighted_mean(history, torch.randn(32, 5), history.item, history.age).eq(0).all()
+    assert user_vectors(history, torch.randn(32, 5), history.item, history.age).eq(0).all()
 
 
 def test_gradients_reach_rows_and_weights(small_shop):
     history = small_shop.batch().history
     table, decay = torch.randn(32, 5, requires_grad=True), Decay()
-    weighted_mean(history, table, history.item, decay(history)).square().sum().backward()
+    user_vectors(history, table, history.item, decay(history)).square().sum().backward()
     assert table.grad.any(1).nonzero().flatten().tolist() == history.item.unique().tolist()
     assert decay.blend.grad.any()
 
@@ -63,19 +79,45 @@ def test_users_are_centred_on_the_mean_of_those_with_a_history():
     assert centred[1].eq(0).all()
 
 
-def test_after_training_the_centre_is_the_running_mean_of_the_batches():
-    centre, expected = Centre(3, momentum=0.2), torch.zeros(3)
-    for _ in range(4):
+def test_after_training_the_centre_is_the_running_mean_in_which_the_first_batches_count_alike():
+    centre, means = Centre(3, momentum=0.25), []
+    for n in range(1, 8):
         vectors = torch.randn(4, 3) + 5
         centre(vectors, KNOWN)
-        expected = 0.8 * expected + 0.2 * vectors[KNOWN].mean(0)
+        means.append(vectors[KNOWN].mean(0))
+        if n <= 4:  # a quarter each at most
+            torch.testing.assert_close(centre.mean, torch.stack(means).mean(0))
+    expected = torch.stack(means[:4]).mean(0)
+    for mean in means[4:]:
+        expected = 0.75 * expected + 0.25 * mean
     torch.testing.assert_close(centre.mean, expected)
     vectors = torch.randn(4, 3)
     torch.testing.assert_close(centre.eval()(vectors, KNOWN), (vectors - expected) * KNOWN[:, None])
     torch.testing.assert_close(centre.mean, expected)  # evaluation moves nothing
+    assert centre.n_batches == 7
+
+
+def test_a_centre_that_is_loaded_goes_on_where_it_was():
+    torch.manual_seed(0)
+    centre, again = Centre(3), Centre(3)
+    centre(torch.randn(4, 3) + 5, KNOWN)
+    again.load_state_dict(centre.state_dict())
+    vectors = torch.randn(4, 3)
+    for each in (centre, again):
+        each(vectors, KNOWN)
+    assert torch.equal(again.mean, centre.mean)
+    assert again.n_batches == centre.n_batches == 2
+
+
+def test_the_centre_sends_gradients_through_the_batch_s_mean():
+    vectors = torch.randn(4, 3, requires_grad=True)
+    Centre(3)(vectors, KNOWN)[0].sum().backward()
+    # d(v_0 - mean of three) / dv: 1 - 1/3 for user 0, -1/3 for the other two, nothing for the one without history.
+    torch.testing.assert_close(vectors.grad[:, 0], torch.tensor([2 / 3, 0, -1 / 3, -1 / 3]))
 
 
 def test_a_batch_of_users_without_history_moves_no_centre():
     centre = Centre(3)
     assert centre(torch.randn(2, 3), torch.tensor([False, False])).eq(0).all()
     assert centre.mean.eq(0).all()
+    assert centre.n_batches == 0

@@ -35,10 +35,17 @@ def test_the_last_weeks_are_learnt_from_but_not_the_very_first(past, n_weeks, sk
     assert Sampling(n_weeks=n_weeks, skip_weeks=skip_weeks).weeks(past) == weeks
 
 
-@pytest.mark.parametrize("wrong", [{"n_weeks": 0}, {"batch_size": 0}])
-def test_no_weeks_or_no_queries_are_an_error(wrong):
-    with pytest.raises(ConfigError, match=r"n_weeks is \d+ and batch_size \d+, wanted at least 1 each"):
-        Sampling(**wrong)
+@pytest.mark.parametrize("name", ["n_weeks", "n_queries", "batch_size"])
+def test_no_weeks_or_no_queries_are_an_error(name):
+    with pytest.raises(ConfigError, match=rf"sampling\.{name} is 0, wanted at least 1"):
+        Sampling(**{name: 0})
+
+
+def test_an_epoch_may_be_a_part_of_the_queries(past, batcher):
+    n_all = len(past.queries(range(24, 30)))
+    for n_queries, n_seen in ((None, n_all), (n_all // 2, n_all / 2), (10_000, n_all)):
+        loader = QueryData(past, batcher, Sampling(n_weeks=6, n_queries=n_queries), seed=0).train_dataloader()
+        assert sum(len(batch.user) for batch in loader) == pytest.approx(n_seen, abs=6)  # each week's part is rounded up
 
 
 def test_a_pass_gives_every_query_of_the_weeks_once(past, batcher):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from seasonrec.data.batches import N_USER_FEATURES
 from seasonrec.joint.mixer import LIMIT, Gated, Weighted
 
 HEADS = ("seasonal", "cf", "content")
@@ -52,8 +53,7 @@ def test_each_gate_is_the_product_of_what_query_item_and_own_purchases_say(small
     item_part = mixer.item(demand)
     for query in range(5):
         pairs = [item for q, item in own if q == query]
-        weeks = h.n_weeks[query]
-        known = [*torch.log1p(torch.tensor([len(pairs), weeks])).tolist(), float(len(pairs) > 0)]
+        known = [*h.user[query].tolist(), float(len(pairs) > 0)]
         query_part = mixer.query(torch.tensor([*known, *(batch.moment.season.tolist() if season else [])]))
         for item in range(32):
             gate = query_part + item_part[item].clamp(-LIMIT, LIMIT) + mixer.own * ((query, item) in own)
@@ -95,6 +95,17 @@ def test_a_gate_sees_how_much_is_known_of_the_user(small_shop):
     mixed = mixer({name: torch.ones(3, 32) for name in HEADS}, batch)["seasonal"]
     torch.testing.assert_close(mixed[0], mixed[1])  # nothing is known of either
     assert (mixed[0] != mixed[2]).all()
+
+
+@pytest.mark.parametrize("fact", range(N_USER_FEATURES))
+def test_a_gate_sees_each_fact_that_is_known_of_the_user(small_shop, fact):
+    batch, mixer = small_shop.batch(), learnt(Gated(small_shop.sizes, HEADS))
+    user = batch.history.user.clone()
+    user[1, fact] += 1
+    other = replace(batch, history=replace(batch.history, user=user))
+    ones = {name: torch.ones(5, 32) for name in HEADS}
+    differs = (mixer(ones, batch)["cf"] != mixer(ones, other)["cf"]).all(1)
+    assert differs.tolist() == [False, True, False, False, False]
 
 
 @pytest.mark.parametrize("kind", [Weighted, Gated])

@@ -29,7 +29,8 @@ class OpenEcommerce:
     Args:
         path: amazon-purchases.csv of the original, or gzipped.
         level: "category" (Amazon's product type, e.g. PET_FOOD) or "product" (ASIN or ISBN).
-        country, timezone: the shop's.
+        country: the shop's.
+        timezone: of the dates, which have no clock: their midnight is read as UTC, so in New York each would fall on the day before.
 
     Raises:
         DataError: another level.
@@ -38,7 +39,7 @@ class OpenEcommerce:
     path: str
     level: str = "category"
     country: str = "US"
-    timezone: str = "America/New_York"
+    timezone: str = "UTC"
     name: ClassVar[str] = "open_ecommerce"
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ class CandidateSampler:
     Reference: Horvitz and Thompson (1952); as the logQ correction, Bengio and Senécal (2008), Adaptive importance sampling.
     """
 
-    n: int | None = 8192
+    n: int | None = 2048
     power: float = 0.75
 
     def __post_init__(self) -> None:

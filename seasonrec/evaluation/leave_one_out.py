@@ -1,5 +1,6 @@
 """The leave-one-out protocol of published sequential recommenders: each user's last item, ranked in the full catalogue."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
 from seasonrec.evaluation.evaluate import Column, Evaluation
+from seasonrec.evaluation.scorer import Scorer
 from seasonrec.metrics import METRICS
 
 # How many of a user's events, counted from the end, are the target and what follows it.
@@ -48,6 +50,48 @@ def targets(timeline: Timeline, which: str) -> Targets:
     n_before = np.diff(starts) - FROM_END[which]
     user = np.flatnonzero(n_before >= 1)
     return Targets(user, item[starts[user] + n_before[user]], n_before[user])
+
+
+def without_last(timeline: Timeline, n: int) -> Timeline:
+    """The timeline without each user's last n events."""
+    order = np.argsort(timeline.user, kind="stable")
+    _, starts = sequences(timeline)
+    from_end = np.repeat(starts[1:], np.diff(starts)) - np.arange(len(timeline))
+    kept = np.sort(order[from_end > n])
+    return Timeline(
+        timeline.user[kept],
+        timeline.item[kept],
+        timeline.time[kept],
+        n_users=timeline.n_users,
+        n_items=timeline.n_items,
+        week_zero=timeline.week_zero,
+    )
+
+
+def rank_leave_one_out(
+    scorer: Scorer, timeline: Timeline, which: str, *, batch_size: int = 256, progress: Callable[[int], None] | None = None
+) -> Evaluation:
+    """A method under leave-one-out: it learns from all but each user's last two items, and sees all before the target.
+
+    Args:
+        scorer: unfitted.
+        which: "test" or "validation".
+        progress: called with the number of users ranked since the last call.
+
+    Raises:
+        DataError: `which` is neither, no user has three events, or a score is not finite.
+    """
+    wanted = targets(timeline, which)
+    if not len(wanted.user):
+        raise DataError("leave_one_out: no user has enough events for a target and a history; give sequences of three or more")
+    end = int(timeline.time[-1]) + 1
+    scorer.fit(without_last(timeline, max(FROM_END.values())).as_of(end))
+    now, place = without_last(timeline, FROM_END[which]).as_of(end), []
+    for rows in np.array_split(np.arange(len(wanted.user)), range(batch_size, len(wanted.user), batch_size)):
+        place.append(rank_targets(scorer.scores(wanted.user[rows], now), wanted.item[rows]))
+        if progress:
+            progress(len(rows))
+    return leave_one_out(wanted, np.concatenate(place))
 
 
 def rank_targets(scores: NDArray, item: NDArray, seen: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:

@@ -86,6 +86,7 @@ class EvaluateConfig:
     seed: int = 0
     n_threads: int | None = None
     run: str | None = None
+    protocol: str = "weekly"
     data: dict[str, Any] = MISSING
     seasons: dict[str, Any] = MISSING
     encoder: dict[str, Any] = MISSING

@@ -1,15 +1,20 @@
 """The baselines alone on a data set, or the lists of a finished run once more."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
 
 from seasonrec.data.dataset import Dataset
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
+from seasonrec.evaluation.leave_one_out import rank_leave_one_out
 from seasonrec.evaluation.lists import read_lists
-from seasonrec.experiments.build import dataset_of, texts_of
-from seasonrec.experiments.judge import SPLITS, Judge
+from seasonrec.experiments.build import baselines_of, dataset_of, texts_of
+from seasonrec.experiments.judge import SPLITS, Judge, progress_of
 from seasonrec.experiments.recommender import unchanged
 from seasonrec.experiments.record import RunRecord, read_record
 from seasonrec.experiments.train import begin, judge_baselines, judge_of, plain_config
@@ -18,8 +23,18 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig) -> None:
-    """Prints the leaderboard and writes metrics.csv, weeks.csv and the lists of the baselines."""
+    """Prints the leaderboard and writes metrics.csv; of the weekly protocol also weeks.csv and the lists.
+
+    Raises:
+        ConfigError: an unknown protocol.
+    """
     begin(cfg)
+    if cfg.protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol is {cfg.protocol!r}, wanted one of {', '.join(PROTOCOLS)}")
+    PROTOCOLS[cfg.protocol](cfg)
+
+
+def _weekly(cfg: DictConfig) -> None:
     folder = Path(cfg.paths.run)
     with RunRecord(folder, plain_config(cfg)) as record:
         with record.stage("data"):
@@ -35,6 +50,39 @@ def evaluate(cfg: DictConfig) -> None:
     log.info("metrics: %s", folder / "metrics.csv")
 
 
+def _leave_one_out(cfg: DictConfig) -> None:
+    """Every baseline by each user's last item, and by the one before it."""
+    folder = Path(cfg.paths.run)
+    with RunRecord(folder, plain_config(cfg)) as record:
+        with record.stage("data"):
+            dataset = dataset_of(cfg)
+            record.data(dataset)
+        with record.stage("evaluation"):
+            metrics = pl.concat(_leave_one_out_tables(cfg, dataset))
+            record.table("metrics", metrics)
+        Console().print(leave_one_out_table(metrics))
+    log.info("metrics: %s", folder / "metrics.csv")
+
+
+def _leave_one_out_tables(cfg: DictConfig, dataset: Dataset) -> Iterator[pl.DataFrame]:
+    texts = texts_of(cfg, dataset, 0)
+    for name in cfg.baseline:
+        for split in SPLITS:
+            scorer = baselines_of(cfg, texts)[name]
+            with progress_of(f"{name} on {split}", dataset.n_users) as advance:
+                evaluation = rank_leave_one_out(scorer, dataset.timeline, split, batch_size=cfg.eval.batch_size, progress=advance)
+            yield evaluation.table(name, split, n_resamples=cfg.eval.n_resamples, seed=cfg.seed)
+
+
+def leave_one_out_table(metrics: pl.DataFrame) -> Table:
+    """One row per method, one column per metric, for the terminal; says which protocol it is."""
+    wide = metrics.filter(split="test").pivot("metric", index="method", values="value", maintain_order=True)
+    table = Table(*wide.columns, title="leave-one-out, full ranking: the last item of each user")
+    for method, *values in wide.iter_rows():
+        table.add_row(method, *(f"{value:.4f}" for value in values))
+    return table
+
+
 def _judge_baselines(cfg: DictConfig, judge: Judge, dataset: Dataset) -> None:
     judge_baselines(cfg, judge, {split: texts_of(cfg, dataset, dataset.split.weeks[split].start) for split in SPLITS})
 
@@ -48,3 +96,6 @@ def _judge_lists(cfg: DictConfig, judge: Judge, dataset: Dataset, run: Path) -> 
     for path in paths:
         lists = {"test": read_lists(path, dataset), "validation": read_lists(path.parent / "validation" / path.name, dataset)}
         judge.judge(path.stem, lists, vectors)
+
+
+PROTOCOLS = {"weekly": _weekly, "leave_one_out": _leave_one_out}

@@ -27,7 +27,7 @@ class Optimisation:
         warmup: share of all steps in which the rates rise from 0, in [0, 1).
     """
 
-    lr: float = 3e-3
+    lr: float = 4e-3
     encoder_lr: float = 2e-5
     weight_decay: float = 0.05
     embedding_decay: float = 10.0

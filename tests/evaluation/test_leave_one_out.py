@@ -7,7 +7,7 @@ import pytest
 
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
-from seasonrec.evaluation.leave_one_out import leave_one_out, rank_targets, sequences, targets
+from seasonrec.evaluation.leave_one_out import leave_one_out, rank_leave_one_out, rank_targets, sequences, targets, without_last
 
 
 @pytest.fixture
@@ -76,3 +76,43 @@ def test_metrics_of_one_relevant_item_follow_from_its_place(timeline):
 def test_a_place_beyond_the_list_is_a_miss(timeline):
     evaluation = leave_one_out(targets(timeline, "test"), np.array([100, 7_000]))
     assert (evaluation.values == 0).all()
+
+
+class LastBought:
+    """Scores 2 for the item that a user bought last, 1 for what anyone bought, and remembers what it was fitted on."""
+
+    def fit(self, past):
+        self.fitted = past.events()
+
+    def scores(self, users, now):
+        user, item, _, _ = now.events()
+        last = np.full(now.n_users, -1)
+        last[user] = item
+        return (np.bincount(item, minlength=now.n_items) > 0) + (np.arange(now.n_items) == last[users][:, None]).astype(np.float32)
+
+
+def test_the_last_events_of_each_user_are_left_out_and_the_order_of_the_others_stays(timeline):
+    kept = without_last(timeline, 1)
+    assert list(zip(kept.user.tolist(), kept.item.tolist(), strict=True)) == [(1, 4), (0, 3), (0, 1), (0, 2)]
+    assert len(without_last(timeline, 4)) == 0
+
+
+def test_a_method_learns_from_all_but_two_items_a_user_and_sees_all_before_the_target(timeline):
+    scorer = LastBought()
+    evaluation = rank_leave_one_out(scorer, timeline, "test")
+    user, item, _, _ = scorer.fitted
+    assert list(zip(user.tolist(), item.tolist(), strict=True)) == [(0, 3), (0, 1)]
+    # User 0 took 3 1 2 before the target 1: item 2 scores 2, then items 1, 3 and user 1's 4 tie at 1: the target stands second.
+    # User 1 took 4 before the target 0, which nobody else took: behind 4, 1, 2 and 3.
+    np.testing.assert_allclose(evaluation.select([("leave_one_out", "mrr")])[:, 0], [1 / 2, 1 / 5])
+
+
+def test_batches_of_users_change_nothing(shop, tied_scores):
+    whole = rank_leave_one_out(tied_scores, shop.timeline, "validation")
+    np.testing.assert_array_equal(rank_leave_one_out(tied_scores, shop.timeline, "validation", batch_size=7).values, whole.values)
+
+
+def test_sequences_of_one_item_have_no_target():
+    one = Timeline(np.array([0]), np.array([0]), np.array([0]), n_users=1, n_items=1, week_zero=0)
+    with pytest.raises(DataError, match="no user has enough events"):
+        rank_leave_one_out(LastBought(), one, "test")

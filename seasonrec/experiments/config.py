@@ -104,6 +104,7 @@ class TrainConfig:
     name: str = MISSING
     seed: int = 0
     resume: str | None = None
+    epochs: str = "whole"
     n_threads: int | None = None
     data: dict[str, Any] = MISSING
     seasons: dict[str, Any] = MISSING

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file, save_file
 
 from seasonrec.data.dataset import Dataset
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.selection import METRIC, Selection
 from seasonrec.experiments.build import Joint
 from seasonrec.joint.datamodule import QueryData
@@ -134,15 +134,23 @@ class Fit:
         last = self.folder / LAST
         with without_expected_warnings():
             trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
-        save_weights(self.joint.model, self.folder / WEIGHTS, trainer.checkpoint_callback.best_model_path if self.selection else "")
-        outcome = {"n_epochs": trainer.current_epoch, "score": None}
-        if self.selection:
-            scores = self.selection.scores
-            outcome = {"n_epochs": int(np.argmax(scores)) + 1, "score": max(scores)}
-        (self.folder / DONE).write_text(json.dumps(outcome))
+        save_weights(self.joint.model, self.folder / WEIGHTS, trainer.checkpoint_callback.best_model_path if self._chooses(cfg) else "")
+        scores = self.selection.scores if self.selection else [None] * trainer.current_epoch
+        n_epochs = int(np.argmax(scores)) + 1 if self._chooses(cfg) else len(scores)
+        (self.folder / DONE).write_text(json.dumps({"n_epochs": n_epochs, "score": scores[n_epochs - 1]}))
+
+    def _chooses(self, cfg: DictConfig) -> bool:
+        """Whether this fit looks for its best epoch, rather than ending with the schedule.
+
+        Raises:
+            ConfigError: `epochs` says neither.
+        """
+        if cfg.epochs not in ("whole", "best"):
+            raise ConfigError(f"epochs is {cfg.epochs!r}, wanted whole or best")
+        return self.selection is not None and cfg.epochs == "best"
 
     def _callbacks(self, cfg: DictConfig) -> list[Callback]:
-        """The configured ones; where nothing is measured, nothing stops early and only the last epoch is kept."""
+        """The configured ones; where no epoch is chosen, nothing stops early and only the last epoch is kept."""
         cfg = cfg.copy()
         cfg.paths.run = str(self.folder)
         callbacks = list(instantiate(cfg.callbacks).values())
@@ -155,9 +163,10 @@ class Fit:
                 callback.dirpath, callback.save_last = str(self.folder.resolve()), False
         first = [LossLog(self.folder / LOSSES, self.name), FreshTexts()]
         last = ModelCheckpoint(self.folder, LAST.removesuffix(".ckpt"), enable_version_counter=False)  # knows the best one: comes after
-        if self.selection is None:
-            return [*first, *(c for c in callbacks if not isinstance(c, EarlyStopping | ModelCheckpoint)), last]
-        return [*first, self.selection, StayStopped(), *callbacks, last]
+        measured = [self.selection] if self.selection else []
+        if self._chooses(cfg):
+            return [*first, *measured, StayStopped(), *callbacks, last]
+        return [*first, *measured, *(c for c in callbacks if not isinstance(c, EarlyStopping | ModelCheckpoint)), last]
 
 
 @contextmanager

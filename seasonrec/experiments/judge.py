@@ -181,14 +181,13 @@ def progress_of(what: str, total: int):
 
 @cache
 def code_digest() -> str:
-    """A digest of the package's own source: results of other code are other results."""
+    """A digest of the source that makes baseline lists: results of other code are other results."""
     root = Path(seasonrec.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        if path.relative_to(root).parts[0] in CODE_OF_BASELINES:
-            digest.update(path.read_bytes())
+    for path in sorted(path for pattern in CODE_OF_BASELINES for path in root.glob(pattern)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-# Folders and files that a baseline's lists depend on.
-CODE_OF_BASELINES = ("baselines", "data", "encoders", "evaluation", "seasons", "schema.py")
+# What a baseline's lists depend on.
+CODE_OF_BASELINES = ("baselines/*.py", "data/**/*.py", "encoders/*.py", "evaluation/ranking.py", "evaluation/lists.py", "schema.py")

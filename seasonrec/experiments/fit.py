@@ -135,9 +135,9 @@ class Fit:
         with without_expected_warnings():
             trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
         save_weights(self.joint.model, self.folder / WEIGHTS, trainer.checkpoint_callback.best_model_path if self._chooses(cfg) else "")
-        scores = self.selection.scores if self.selection else [None] * trainer.current_epoch
-        n_epochs = int(np.argmax(scores)) + 1 if self._chooses(cfg) else len(scores)
-        (self.folder / DONE).write_text(json.dumps({"n_epochs": n_epochs, "score": scores[n_epochs - 1]}))
+        scores = self.selection.scores if self.selection else []
+        n_epochs = int(np.argmax(scores)) + 1 if self._chooses(cfg) else trainer.current_epoch
+        (self.folder / DONE).write_text(json.dumps({"n_epochs": n_epochs, "score": scores[n_epochs - 1] if scores else None}))
 
     def _chooses(self, cfg: DictConfig) -> bool:
         """Whether this fit looks for its best epoch, rather than ending with the schedule.

@@ -126,7 +126,7 @@ def test_a_fit_of_fewer_epochs_follows_the_schedule_of_all(composed, joint, data
     warmup = 0.25 * 5 * n
     wanted = [(step + 1) / (warmup + 1) if step < warmup else (5 * n - step) / (5 * n - warmup) for step in range(2 * n)]
     assert n == 4  # weeks of up to 60 queries
-    np.testing.assert_allclose(np.array(Rates.seen)[:, 0], 0.003 * np.array(wanted), rtol=1e-12)
+    np.testing.assert_allclose(np.array(Rates.seen)[:, 0], cfg.optim.lr * np.array(wanted), rtol=1e-12)
 
 
 def test_a_fit_that_had_ended_is_read_back(cfg, joint, selection_fit, tmp_path):

@@ -76,7 +76,8 @@ def test_vectors_in_a_batch_are_those_of_each_text_alone_pooled_by_hand(request,
     for text, vector in zip(TEXTS, vectors, strict=True):
         if text.strip():
             expected = by_hand(hidden_of(encoder, text))
-            np.testing.assert_allclose(vector, expected / expected.norm() if normalize else expected, rtol=1e-5, atol=2e-6)  # other thread counts sum in another order
+            # Relative too: other thread counts sum in another order.
+            np.testing.assert_allclose(vector, expected / expected.norm() if normalize else expected, rtol=1e-5, atol=2e-6)
 
 
 def test_pooling_leaves_out_padding():

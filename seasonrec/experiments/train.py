@@ -148,12 +148,13 @@ def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTex
     """Ranks and evaluates every configured baseline, and personal frequency in any case, which selection is measured by."""
     baselines = {split: {REFERENCE: PersonalFrequency(), **baselines_of(cfg, texts[split])} for split in SPLITS}
     configs = {name: OmegaConf.to_container(node, resolve=True) for name, node in cfg.baseline.items()}
+    # Texts as known at a cut-off come from data and encoder.
+    encoder, vectors = OmegaConf.to_container(cfg.encoder, resolve=True), texts["test"].item_vectors()
     for name in baselines["test"]:
-        # Texts as known at a cut-off come from data and encoder.
-        config = {"method": configs.get(name), "encoder": OmegaConf.to_container(cfg.encoder, resolve=True)}
+        config = {"method": configs.get(name), "encoder": encoder}
         scorer = lambda split, name=name: baselines[split][name]
         lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in SPLITS}
-        judge.judge(name, lists, texts["test"].item_vectors())
+        judge.judge(name, lists, vectors)
 
 
 def parameters(model: JointModel) -> dict[str, dict[str, int]]:

@@ -125,6 +125,27 @@ def test_purchases_are_the_first_event_of_each_user_item_and_week(random_timelin
     assert sum(row[4] > 0 for row in expected) > 20
 
 
+@pytest.mark.parametrize(("n_users", "n_items"), [(3, 4), (1, 900), (900, 1), (60_000, 70_000)])
+def test_purchases_of_many_events_are_those_of_one_sort_by_all_keys(n_users, n_items):
+    rng, n = np.random.default_rng(3), 20_000
+    # Few seconds, so that many events have the same one; the lower half of the rows, so that some are empty.
+    user, item, time = (rng.integers(0, end, n) for end in ((n_users + 1) // 2, (n_items + 1) // 2, 400))
+    timeline = Timeline(user, item, ZERO + time * 9_001, n_users=n_users, n_items=n_items, week_zero=ZERO)
+    week = timeline.week_of(timeline.time)
+    order = np.lexsort((np.arange(n), timeline.item, timeline.user))
+    pair = np.stack([timeline.user, timeline.item])[:, order]
+    again = np.append(False, (pair[:, 1:] == pair[:, :-1]).all(0))
+    is_first = ~again | (np.diff(week[order], prepend=0) > 0)
+    first = order[is_first]
+    wanted = {name: getattr(timeline, name) for name in ("user", "item", "time")} | {"week": week}
+    for purchases, rows in ((timeline.by_pair, first), (timeline.by_time, np.sort(first))):
+        for name, values in wanted.items():
+            np.testing.assert_array_equal(getattr(purchases, name), values[rows])
+        assert [values.dtype for values in vars(purchases).values()] == [np.int32, np.int32, np.int64, np.int32, np.int32]
+    gap = timeline.by_pair.gap
+    np.testing.assert_array_equal(gap, np.diff(week[first], prepend=0) * again[is_first])
+
+
 def test_the_repeats_are_the_purchases_with_a_gap(random_timeline):
     assert as_rows(random_timeline.repeats) == [row for row in plain_purchases(random_timeline) if row[4]]
 

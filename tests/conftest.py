@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from seasonrec.data.batches import Batcher, Moments
+from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import Timeline
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
@@ -92,7 +93,7 @@ class SmallShop:
 
     def with_timeline(self, timeline):
         """The same shop with another past, and nothing kept of the old one."""
-        batcher = Batcher(Moments(self.season, self.batcher.moments._pool))
+        batcher = Batcher(Moments(self.season, self.batcher.moments._pool), SimilarUsers(k=4))
         return SmallShop(timeline, self.season, self.texts, batcher, self.sizes)
 
     def batch(self, week=100, users=(0, 4, 12, -1, 7), candidates=None):
@@ -126,7 +127,7 @@ def small_shop_of(encoder):
     user_texts = ["" if row % 3 == 2 else f"likes {words[row]}" for row in range(timeline.n_users)]
     texts = CatalogueTexts(encoder, item_texts, user_texts, n_fresh=6)
     season = SeasonContext(Calendar(), n_harmonics=2)
-    batcher = Batcher(Moments(season, TextPool(texts.of_item.numpy(), texts.vectors.numpy(), k=3)))
+    batcher = Batcher(Moments(season, TextPool(texts.of_item.numpy(), texts.vectors.numpy(), k=3)), SimilarUsers(k=4))
     moments = batcher.moments
     sizes = Sizes(timeline.n_users, timeline.n_items, texts.d_text, moments.d_season, moments.d_demand)
     return SmallShop(timeline, season, texts, batcher, sizes)

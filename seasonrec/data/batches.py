@@ -16,6 +16,7 @@ from torch.utils.data import IterableDataset
 
 from seasonrec.data.candidates import Candidates, CandidateSampler
 from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates
+from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import AsOf, Histories, Queries
 from seasonrec.errors import DataError
 from seasonrec.schema import DAY, WEEK
@@ -27,6 +28,8 @@ N_USER_FEATURES: Final = 4
 N_PAIR_FEATURES: Final = len(DECAYS) + 8 + N_USER_FEATURES
 WHOLE_HISTORY: Final = 78  # weeks: with so many, last year's season can be compared with the year around it
 POPULARITY_WEEKS: Final = 12
+N_FACTS: Final = 5
+FEW_REPEATS: Final = (1.0, 3.0)  # repeats and purchases added to those of each item, so that rare ones have a usual share
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Moment:
         season: features of the week's fourth day [d_season].
         context: the same season in words.
         demand: of each item [n_items, d_demand]: its own as-of demand, that of items with similar texts (where texts are given),
-            its log age in weeks, whether it was ever sold, and how much of a year and a half of history there is.
+            the share of its purchases that were repeats, its log number of buyers, its log age in weeks, whether it was ever sold, and
+            how much of a year and a half of history there is.
         item_gap: the mean weeks between two purchases of the item by the same user, 0 where nobody came back [n_items].
     """
 
@@ -83,12 +87,16 @@ class Batch:
         user: rows [B]; -1 is a user of whom nothing is known.
         candidate: catalogue rows [C], ascending; None for the whole catalogue.
         log_inclusion: of each candidate [C]; None for the whole catalogue.
+        similar: the mean decayed purchases of each candidate by the users who are most like each one [B, C]; see `SimilarUsers`.
+        usual: the same of all users [C].
         truth_query, truth_column, truth_rating: each bought item [n_truth]; empty where it is not known, e.g. when serving.
     """
 
     user: Tensor
     moment: Moment
     history: History
+    similar: Tensor
+    usual: Tensor
     candidate: Tensor | None
     log_inclusion: Tensor | None
     truth_query: Tensor
@@ -194,7 +202,7 @@ class Moments:
     @property
     def d_demand(self) -> int:
         """Demand features of an item."""
-        return N_FEATURES * (1 if self._pool is None else 2) + 3
+        return N_FEATURES * (1 if self._pool is None else 2) + N_FACTS
 
     def __call__(self, now: AsOf, about: int | None = None) -> Moment:
         """What is known as of a view about the week that begins then, or at a later time `about` (int64 seconds UTC).
@@ -214,7 +222,7 @@ class Moments:
             own.append(demand_features(self._pool(rates)))
         # Last year's counters mean nothing before there is a last year: the same for all items, so that heads can tell.
         known = min((now.time - now.start) / WEEK / WHOLE_HISTORY, 1.0)
-        facts = np.stack([np.log1p(now.item_age), now.sold, np.full(now.n_items, known)], axis=1)
+        facts = np.stack([*_loyalty(now), np.log1p(now.item_age), now.sold, np.full(now.n_items, known)], axis=1)
         return Moment(
             time=about,
             season=torch.from_numpy(self._season.features(np.array([fourth_day]))[0]),
@@ -224,11 +232,21 @@ class Moments:
         )
 
 
-class Batcher:
-    """Makes batches of any users at any time."""
+def _loyalty(now: AsOf) -> tuple[NDArray, NDArray]:
+    """The share of each item's purchases in the last 52 weeks that were repeats, and the log number of its other ones, [n_items] each."""
+    n_repeats, n = now.repeats[0], now.demand(52)
+    return (n_repeats + FEW_REPEATS[0]) / (n + FEW_REPEATS[1]), np.log1p(n - n_repeats)
 
-    def __init__(self, moments: Moments):
-        self.moments = moments
+
+class Batcher:
+    """Makes batches of any users at any time.
+
+    Args:
+        similar: finds the users whose purchases are most like a user's.
+    """
+
+    def __init__(self, moments: Moments, similar: SimilarUsers | None = None):
+        self.moments, self._similar = moments, similar or SimilarUsers()
 
     def batch(self, users: NDArray, now: AsOf, candidates: Candidates | None = None, about: int | None = None) -> Batch:
         """A batch without truth, e.g. to recommend from.
@@ -240,11 +258,14 @@ class Batcher:
         """
         none = torch.zeros(0, dtype=torch.int64)
         column = _columns(candidates, now.n_items)
+        items = None if candidates is None else candidates.item
         return Batch(
             user=torch.from_numpy(np.array(users, np.int64)),  # a copy: tensors cannot be read-only
             moment=(moment := self.moments(now, about)),
             history=_history(now.histories(users), moment.item_gap, column),
-            candidate=None if candidates is None else torch.from_numpy(candidates.item),
+            similar=torch.from_numpy(self._similar.bought(users, now, items)),
+            usual=torch.from_numpy(self._similar.usual(now)[slice(None) if items is None else items]),
+            candidate=None if items is None else torch.from_numpy(items),
             log_inclusion=None if candidates is None else torch.from_numpy(candidates.log_inclusion),
             truth_query=none,
             truth_column=none,
@@ -346,4 +367,5 @@ class TrainingBatches(IterableDataset):
             return self._batcher.with_truth(queries, now)
         if now.week not in self._inclusion:
             self._inclusion[now.week] = self._sampler.inclusion(now.demand(POPULARITY_WEEKS))
-        return self._batcher.with_truth(queries, now, self._sampler.draw(self._inclusion[now.week], queries.truth_item, rng))
+        own = now.histories(queries.user).pair_item
+        return self._batcher.with_truth(queries, now, self._sampler.draw(self._inclusion[now.week], queries.truth_item, rng, own))

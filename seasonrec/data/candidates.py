@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from seasonrec.errors import ConfigError
 
@@ -33,16 +33,21 @@ class CandidateSampler:
     their kind. Truth is added to the sample and is never weighted for its own query. Catalogues of at most `n` items are used whole.
 
     Args:
-        n: expected number of candidates; null for the whole catalogue always.
+        n: expected number of candidates drawn by popularity; null for the whole catalogue always.
         power: flattens popularity; 0 draws all items alike, 1 in proportion.
+        own: probability with which each item is drawn, besides, that a user of the batch has bought before: whether such a one is
+            bought again decides most of a list, and popularity alone would show few of those that are not.
 
     Reference: Horvitz and Thompson (1952); as the logQ correction, Bengio and Senécal (2008), Adaptive importance sampling.
     """
 
     n: int | None = 2048
     power: float = 0.75
+    own: float = 0.2
 
     def __post_init__(self) -> None:
+        if not 0 <= self.own <= 1:
+            raise ConfigError(f"candidates: own is {self.own}, wanted a probability")
         if self.n is not None and self.n < 1:
             raise ConfigError(f"candidates: n is {self.n}, wanted at least 1, or null for the whole catalogue")
 
@@ -62,13 +67,16 @@ class CandidateSampler:
         certain = int(np.argmax(scale * order < 1))
         return np.minimum(weight * scale[certain], 1)
 
-    def draw(self, inclusion: NDArray, truth: NDArray, rng: np.random.Generator) -> Candidates:
+    def draw(self, inclusion: NDArray, truth: NDArray, rng: np.random.Generator, own: ArrayLike = ()) -> Candidates:
         """A sample together with the truth of its batch.
 
         Args:
             inclusion: of each item [n_items].
             truth: rows that must be among the candidates, any number of times.
+            own: rows that the users of the batch have bought before, any number of times.
         """
+        inclusion, own = inclusion.copy(), np.asarray(own, np.int64)
+        inclusion[own] = 1 - (1 - inclusion[own]) * (1 - self.own)
         drawn = rng.random(len(inclusion)) < inclusion
         item = np.flatnonzero(drawn | (np.bincount(truth, minlength=len(inclusion)) > 0))
         return Candidates(item, np.where(drawn[item], np.log(inclusion[item]), np.inf).astype(np.float32))

@@ -1,16 +1,34 @@
 """T2: what do this user and users like this one take?"""
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
-from seasonrec.data.batches import N_PAIR_FEATURES, Batch
+from seasonrec.data.batches import N_PAIR_FEATURES, N_USER_FEATURES, Batch
 from seasonrec.encoders.catalogue import Texts
 from seasonrec.heads.head import Sizes, mlp
 from seasonrec.heads.history import Centre, Decay, user_vectors
 
+FEW: Final = 1e-4  # purchases by the average user added on both sides of a lift, so that rare items have lifts near 0
+MANY: Final = 20  # similar users together: so much that the log of their purchases bends
+
+
+def lift(similar: Tensor, usual: Tensor, shrinkage: Tensor | float = 1.0) -> Tensor:
+    """How much more than usual the users like this one buy an item, as a log ratio; 0 where they buy as all users do.
+
+    Args:
+        similar: mean decayed purchases by similar users.
+        usual: by all users.
+        shrinkage: weight of the usual in both, positive.
+    """
+    similar, usual = similar + FEW, usual + FEW
+    return ((similar + shrinkage * usual) / ((1 + shrinkage) * usual)).log()
+
 
 class Repeat(nn.Module):
-    """Repeat consumption: a small network over what the user's own purchases of an item, and its demand, say of the next one.
+    """Repeat consumption: a small network over what the user's own purchases of an item, those of similar users, and its demand say of
+    the next one.
 
     Items that the user has not bought score 0.
 
@@ -22,14 +40,37 @@ class Repeat(nn.Module):
 
     def __init__(self, sizes: Sizes, hidden: int = 64, dropout: float = 0.0):
         super().__init__()
-        self.score = mlp(N_PAIR_FEATURES + sizes.d_demand, hidden, dropout=dropout)
+        self.score = mlp(N_PAIR_FEATURES + 2 + sizes.d_demand, hidden, dropout=dropout)
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[B, C]."""
         h = batch.history
         listed = h.column >= 0
-        score = self.score(torch.cat([h.features[listed], batch.moment.demand[h.item[listed]]], 1)).squeeze(1)
-        return score.new_zeros(len(batch.user), batch.n_candidates).index_put((h.query[listed], h.column[listed]), score)
+        query, column = h.query[listed], h.column[listed]
+        similar, usual = batch.similar[query, column], batch.usual[column]
+        of_others = torch.stack([(MANY * similar).log1p(), lift(similar, usual)], 1)
+        score = self.score(torch.cat([h.features[listed], of_others, batch.moment.demand[h.item[listed]]], 1)).squeeze(1)
+        return score.new_zeros(len(batch.user), batch.n_candidates).index_put((query, column), score)
+
+
+class Neighbours(nn.Module):
+    """What users like this one buy more than others do: the lift of an item among the nearest users, weighted by what is known of the user.
+
+    Reference: Hu, He, Gao and Zhang (2020), Modeling personalized item frequency information for next-basket recommendation; here as a
+    lift, which leaves popularity to the seasonal head.
+    """
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        self.log_shrinkage, self.weight = nn.Parameter(torch.zeros(())), nn.Parameter(torch.tensor(0.3))
+        self.user = nn.Linear(N_USER_FEATURES, 1)
+        nn.init.zeros_(self.user.weight)
+        nn.init.zeros_(self.user.bias)
+
+    def forward(self, batch: Batch, texts: Texts) -> Tensor:
+        """[B, C]; users without history score 0."""
+        of_user = self.weight * self.user(batch.history.user).exp() * batch.history.known[:, None]
+        return of_user * lift(batch.similar, batch.usual, self.log_shrinkage.exp())
 
 
 class Factors(nn.Module):

@@ -95,11 +95,17 @@ def test_a_moment_has_the_facts_of_each_item(small_shop, pooled):
     moment = moments(now)
     assert moment.demand.shape == (now.n_items, moments.d_demand)
     assert moment.season.shape == (moments.d_season,)
-    age, sold, known = moment.demand[:, -3:].T.numpy()
+    share, buyers, age, sold, known = moment.demand[:, -5:].T.numpy()
     first = np.array(
         [min((t for i, t in zip(now.events()[1], now.events()[2], strict=True) if i == item), default=-1) for item in range(32)]
     )
     np.testing.assert_array_equal(sold, first >= 0)
+    user, item, time = now.events()[:3]
+    weeks = {(u, i, (t - small_shop.timeline.week_zero) // WEEK) for u, i, t in zip(user, item, time, strict=True)}
+    pairs = {(u, i) for u, i, _ in weeks}
+    n, n_first = (np.bincount([key[1] for key in keys], minlength=32) for keys in (weeks, pairs))
+    np.testing.assert_allclose(share, (n - n_first + 1) / (n + 3), rtol=1e-6)  # week 39: all of it in the last 52
+    np.testing.assert_allclose(np.expm1(buyers), n_first, rtol=1e-5)
     np.testing.assert_allclose(np.expm1(age)[sold == 1], (now.time - first[first >= 0]) / WEEK, rtol=1e-5)
     np.testing.assert_array_equal(age[sold == 0], 0)
     np.testing.assert_allclose(known, (now.time - now.start) / WEEK / WHOLE_HISTORY, rtol=1e-6)
@@ -313,6 +319,8 @@ def test_candidates_follow_the_sales_before_the_batch_s_week(small_shop):
     t, sampler = small_shop.timeline, CandidateSampler(12)
     for batch in training(small_shop, 12):
         inclusion = sampler.inclusion(t.as_of(batch.moment.time).demand(12))
+        own = batch.history.item.unique()
+        inclusion[own] = 1 - (1 - inclusion[own]) * (1 - sampler.own)
         drawn = torch.isfinite(batch.log_inclusion).numpy()
         np.testing.assert_allclose(batch.log_inclusion.numpy()[drawn], np.log(inclusion)[batch.candidate.numpy()[drawn]], rtol=1e-5)
         assert set(batch.candidate.numpy()[~drawn]) <= set(batch.truth_items().tolist())

@@ -73,6 +73,24 @@ def test_truth_is_always_there_and_infinite_exactly_where_it_was_not_drawn(shop,
     np.testing.assert_allclose(np.exp(candidates.log_inclusion[was_drawn]), inclusion[drawn], rtol=1e-6)
 
 
-def test_no_candidates_at_all_are_refused():
-    with pytest.raises(ConfigError, match="n is 0, wanted at least 1, or null for the whole catalogue"):
-        CandidateSampler(0)
+def test_what_users_of_the_batch_have_bought_is_drawn_by_popularity_or_for_them():
+    sampler, rng, n_draws = CandidateSampler(5, own=0.5), np.random.default_rng(1), 4_000
+    inclusion, own = sampler.inclusion(np.arange(20)), np.array([0, 1, 19, 1])
+    expected = inclusion.copy()
+    expected[[0, 1, 19]] = 1 - (1 - inclusion[[0, 1, 19]]) / 2
+    times = np.zeros(20)
+    for _ in range(n_draws):
+        drawn = sampler.draw(inclusion, np.zeros(0, np.int64), rng, own)
+        times[drawn.item] += 1
+        np.testing.assert_allclose(np.exp(drawn.log_inclusion), expected[drawn.item], rtol=1e-6)
+    assert (np.abs(times / n_draws - expected) <= 4.5 * np.sqrt(expected * (1 - expected) / n_draws)).all()
+    np.testing.assert_allclose(inclusion, sampler.inclusion(np.arange(20)))  # the next batch has other users
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"n": 0}, "n is 0, wanted at least 1, or null for the whole catalogue"), ({"own": 1.5}, "own is 1.5, wanted a probability")],
+)
+def test_settings_that_draw_nothing_sensible_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        CandidateSampler(**options)

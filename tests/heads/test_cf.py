@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from seasonrec.data.candidates import Candidates
-from seasonrec.heads.cf import Factors, MatrixFactorization, Repeat
+from seasonrec.heads.cf import Factors, MatrixFactorization, Neighbours, Repeat, lift
 from seasonrec.joint.module import truth_of
 from seasonrec.losses import cross_entropy
 
@@ -30,8 +30,28 @@ def test_a_repeat_score_is_the_network_s_of_its_pair(small_shop):
     head, batch = Repeat(small_shop.sizes), small_shop.batch()
     scores, h = scores_of(head, small_shop, batch), batch.history
     for pair in (0, 7, len(h.item) - 1):
-        features = torch.cat([h.features[pair], batch.moment.demand[h.item[pair]]])
+        similar, usual = batch.similar[h.query[pair], h.item[pair]], batch.usual[h.item[pair]]
+        of_others = torch.stack([torch.log(1 + 20 * similar), torch.log((similar + usual + 2e-4) / (2 * usual + 2e-4))])
+        features = torch.cat([h.features[pair], of_others, batch.moment.demand[h.item[pair]]])
         torch.testing.assert_close(scores[h.query[pair], h.item[pair]], head.score(features)[0])
+
+
+def test_a_neighbours_score_is_the_weighted_lift_among_similar_users(small_shop):
+    head, batch = Neighbours(small_shop.sizes), small_shop.batch()
+    with torch.no_grad():
+        head.log_shrinkage.fill_(np.log(3))
+        head.user.bias.fill_(np.log(2))
+    scores, usual = scores_of(head, small_shop, batch), batch.usual + 1e-4
+    expected = 0.3 * 2 * torch.log((batch.similar[0] + 1e-4 + 3 * usual) / (4 * usual))
+    torch.testing.assert_close(scores[0], expected)
+    assert expected.min() < 0 < expected.max()
+    assert scores[[2, 3]].eq(0).all()  # of users without history
+
+
+def test_a_lift_is_0_where_similar_users_buy_as_all_do():
+    assert lift(torch.tensor([0.2, 0.0, 0.6]), torch.tensor([0.2, 0.0, 0.2]), 0.5).tolist() == pytest.approx(
+        [0, 0, np.log(0.7 / 0.3)], abs=2e-3
+    )
 
 
 def test_factors_of_a_user_are_the_decayed_sum_of_what_was_bought_less_the_average_user(small_shop):

@@ -1,0 +1,57 @@
+"""Similar users against loops, and what stays out of reach."""
+
+import numpy as np
+import pytest
+
+from seasonrec.data.similar_users import SimilarUsers
+from seasonrec.errors import ConfigError
+
+USERS = np.array([12, 0, -1, 5, 11])  # 12 never bought, -1 is nobody
+
+
+def decayed(timeline, time, decay):
+    """Each user's purchases, one a week and item, fading by the full weeks since, by a loop over events."""
+    week = int((time - timeline.week_zero) // (7 * 86_400))
+    bought = {
+        (u, i, w)
+        for u, i, w, t in zip(timeline.user, timeline.item, timeline.week_of(timeline.time), timeline.time, strict=True)
+        if t < time
+    }
+    rows = np.zeros((timeline.n_users, timeline.n_items))
+    for user, item, of in bought:
+        rows[user, item] += decay ** (week - 1 - of)
+    return rows
+
+
+def plain(own, user, among, k):
+    """The mean purchases of the k users with the largest cosine; those who share nothing count as nothing."""
+    cosine = {other: own[user] @ own[other] / np.linalg.norm(own[other]) for other in among if other != user and own[user] @ own[other] > 0}
+    return sum((own[other] for other in sorted(cosine, key=lambda other: -cosine[other])[:k]), np.zeros(own.shape[1])) / k
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize(("n_users", "among"), [(None, range(13)), (5, (0, 2, 5, 7, 10))])
+def test_what_similar_users_bought_is_the_mean_of_the_nearest(random_timeline, k, n_users, among):
+    now = random_timeline.at_week(30)
+    own = decayed(random_timeline, now.time, 0.9)
+    similar = SimilarUsers(k, 0.9, n_users)
+    expected = [plain(own, user, among, k) if user >= 0 else np.zeros(32) for user in USERS]
+    np.testing.assert_allclose(similar.bought(USERS, now), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(similar.usual(now), own[list(among)].mean(0), rtol=1e-5, atol=1e-7)
+    assert np.count_nonzero(expected[1]) > 0
+
+
+def test_only_the_items_asked_for_come_out(random_timeline):
+    now, items = random_timeline.at_week(30), np.array([1, 5, 31])
+    similar = SimilarUsers(3)
+    np.testing.assert_array_equal(similar.bought(USERS, now, items), similar.bought(USERS, now)[:, items])
+
+
+def test_a_shop_of_one_user_has_no_neighbours(random_timeline):
+    assert not SimilarUsers(n_users=1).bought(np.array([0]), random_timeline.at_week(30)).any()
+
+
+@pytest.mark.parametrize("options", [{"k": 0}, {"decay": 1.1}, {"n_users": 0}])
+def test_settings_without_neighbours_are_refused(options):
+    with pytest.raises(ConfigError, match="similar users: wanted k and n_users of at least 1 and decay in 0 to 1, got"):
+        SimilarUsers(**options)

@@ -3,7 +3,7 @@
 A loss sees `scores` [B, C] of a batch's queries over its candidates and the `Truth` of the batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seasonrec.errors import ConfigError, DataError
+from seasonrec.weighting import Fixed, WeightingFactory
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,19 @@ class JointLoss:
         weights: of each task, by head name; 0 takes the head out of the mix.
         terms: the loss of each task, by head name.
         mixed: the task whose loss is on the mixed score.
+        weighting: the strategy that the weights are the start of.
 
     Raises:
         ConfigError: a negative weight, no positive weight, or a task without a term.
     """
 
-    def __init__(self, weights: Mapping[str, float], terms: Mapping[str, Loss], mixed: str = "seasonal"):
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        terms: Mapping[str, Loss],
+        mixed: str = "seasonal",
+        weighting: WeightingFactory = Fixed,
+    ):
         if negative := {task: weight for task, weight in weights.items() if weight < 0}:
             raise ConfigError(f"loss.weights must not be negative, got {negative}")
         if not any(weights.values()):
@@ -139,21 +147,23 @@ class JointLoss:
                 f"loss.terms lack {missing}; every task of loss.weights and the mixed score need a loss, e.g. loss.terms.{missing[0]}=..."
             )
         self.weights, self.terms, self.mixed = dict(weights), dict(terms), mixed
+        positive = {task: weight for task, weight in weights.items() if weight > 0}
+        self.weighting = weighting({mixed: 1.0, **positive})
 
     def active(self, tasks: Mapping[str, object]) -> list[str]:
         """The tasks that take part: those with a head and a positive weight."""
         return [task for task in tasks if self.weights.get(task, 0) > 0]
 
-    def __call__(self, mixed: Tensor, by_head: Mapping[str, Tensor], truth: Truth) -> dict[str, Tensor]:
-        """Each term by its task's name, unweighted, and their weighted sum as "total".
+    def __call__(self, mixed: Tensor, by_head: Mapping[str, Tensor], truth: Truth, learning: Sequence[Tensor] = ()) -> dict[str, Tensor]:
+        """Each term by its task's name, unweighted, and what the weighting makes of them as "total".
 
         Args:
             mixed: the mixer's scores [B, C]. Where the weight of the mixed task is 0, they must come from detached heads: the term
                 then fits the mixer's own weights only and counts 1.
             by_head: each active head's own scores, broadcastable to [B, C].
+            learning: the model's parameters that learn, for weightings that compare gradients.
         """
         scores = {task: score.expand_as(mixed) for task, score in by_head.items() if task != self.mixed}
         terms = {task: self.terms[task](score, truth) for task, score in scores.items()}
-        total = sum((self.weights[task] * term for task, term in terms.items()), mixed.new_zeros(()))
         terms[self.mixed] = self.terms[self.mixed](mixed, truth)
-        return {**terms, "total": total + (self.weights.get(self.mixed, 0) or 1) * terms[self.mixed]}
+        return {**terms, "total": self.weighting(terms, learning)}

@@ -11,7 +11,16 @@ from typing import Final
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import is_gguf_available
 from transformers.utils import logging as transformers_logging
 
 from seasonrec.errors import ConfigError
@@ -21,6 +30,28 @@ PACKAGE: Final = "package:"
 BLOCKS: Final = ("encoder.layer", "transformer.layer", "h", "layers")
 # What some families put after the last block.
 FINAL: Final = ("ln_f", "norm", "final_norm")
+# The two linear maps of a block whose outputs are added to their inputs, after attention and after feed-forward, by family:
+# BERT, RoBERTa, ELECTRA | MPNet | DistilBERT | ModernBERT | GPT-2 | Llama, Qwen, Gemma.
+OUTPUTS: Final = (
+    ("attention.output.dense", "output.dense"),
+    ("attention.attn.o", "output.dense"),
+    ("attention.out_lin", "ffn.lin2"),
+    ("attn.Wo", "mlp.Wo"),
+    ("attn.c_proj", "mlp.c_proj"),
+    ("self_attn.o_proj", "mlp.down_proj"),
+)
+# What the families call the probabilities of dropout inside their blocks and embeddings.
+DROPOUTS: Final = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "embd_pdrop",
+    "resid_pdrop",
+    "attn_pdrop",
+)
 
 
 @dataclass(frozen=True)
@@ -32,30 +63,39 @@ class Parts:
     final: list[nn.Module]
 
 
-def load(model: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(model: str, gguf_file: str | None = None, dropout: float | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The backbone in float32, without a pooler head, and its tokenizer.
 
     Args:
         model: Hugging Face id, local folder, or `package:NAME` for an installed package that has a `get_model_path()`.
+        gguf_file: the file of `model` to read, weights and tokenizer; its weights are multiplied out to float32.
+        dropout: probability everywhere inside the backbone while it learns, in [0, 1); None leaves the model's own.
 
     Raises:
         ConfigError: not found, not readable, weights missing, or not a model that reads a text alone.
     """
     place = locate(model)
+    if gguf_file and not is_gguf_available():
+        raise ConfigError(f"encoder.gguf_file={gguf_file}: the package that reads it is missing; pip install 'seasonrec[gguf]'")
+    source: dict[str, str] = {"gguf_file": gguf_file} if gguf_file else {}
     try:
-        with _quiet_transformers():
-            config = AutoConfig.from_pretrained(place)
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(place, **source)
+            if dropout is not None:
+                _set_dropout(config, dropout)
             kind = MODEL_MAPPING.get(type(config), None)
             has_pooler = inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters
             backbone, found = AutoModel.from_pretrained(
                 place,
+                config=config,
                 dtype=torch.float32,
                 use_safetensors=True,  # nothing is unpickled
                 output_loading_info=True,
                 **({"add_pooling_layer": False} if has_pooler else {}),
+                **source,
             )
-            tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(place, **source)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ConfigError(
             f"encoder.model={model}: not loaded: {_first_line(error)} Wanted a Hugging Face id (downloaded at first use), a folder with"
             " config.json, model.safetensors and a tokenizer, or package:NAME; without internet give encoder.model=/path/to/folder"
@@ -103,6 +143,21 @@ def parts(backbone: nn.Module) -> Parts | None:
     return None
 
 
+def outputs(block: nn.Module) -> list[nn.Module]:
+    """The two linear maps of a block whose outputs are added to their inputs: of attention and of feed-forward.
+
+    Raises:
+        ConfigError: the block's family is not one of `OUTPUTS`.
+    """
+    inside = dict(block.named_modules())
+    for names in OUTPUTS:
+        if all(name in inside for name in names):
+            return [inside[name] for name in names]
+    raise ConfigError(
+        f"finetune=adapter: {type(block).__name__} adds its parts at other places than {OUTPUTS}; take finetune=lora or finetune=full"
+    )
+
+
 def is_causal(backbone: nn.Module) -> bool:
     """Whether a token sees only those before it."""
     return any(getattr(module, "is_causal", False) is True for module in backbone.modules())
@@ -112,6 +167,16 @@ def longest(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> in
     """The greatest number of tokens that model and tokenizer take."""
     positions = getattr(backbone.config.get_text_config(), "max_position_embeddings", None)
     return min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
+
+
+def _set_dropout(config: PretrainedConfig, probability: float) -> None:
+    if not 0 <= probability < 1:
+        raise ConfigError(f"encoder.dropout is {probability}, wanted a probability in [0, 1), or null for the model's own")
+    known = [name for name in DROPOUTS if hasattr(config, name)]
+    if not known:
+        raise ConfigError(f"encoder.dropout: {type(config).__name__} has none of {', '.join(DROPOUTS)}; leave it null")
+    for name in known:
+        setattr(config, name, probability)
 
 
 def _check(model: str, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -125,7 +190,7 @@ def _check(model: str, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizer
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Without its report of weights left out (heads of the pretraining task) and its bar for a load of a second."""
     level, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

@@ -46,7 +46,7 @@ class CatalogueTexts(nn.Module):
     A step of a trained encoder sees fresh vectors of at most `n_fresh` texts; the others are as old as the last `refresh`.
 
     Args:
-        encoder: the backbone with its pooling, prepared by a fine-tuning mode.
+        encoder: as it was loaded; a fine-tuning mode prepares it for training after its texts are encoded.
         item_texts, user_texts: of each row; "" where there is none.
         n_fresh: texts encoded with gradients in a step; read only where the encoder has trainable parameters.
         cache: folder of encoded texts on disk; only for an encoder as it was loaded.
@@ -93,6 +93,10 @@ class CatalogueTexts(nn.Module):
     def d_text(self) -> int:
         """The width of a vector."""
         return self.vectors.shape[1]
+
+    def of_items(self) -> list[str]:
+        """The distinct texts of the items."""
+        return [self._texts[row] for row in np.unique(self.of_item.cpu().numpy()).tolist()]
 
     def item_vectors(self) -> NDArray[np.float32]:
         """The vector of each catalogue item, [n_items, d_text]."""

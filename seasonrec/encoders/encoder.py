@@ -26,6 +26,8 @@ DTYPES: Final = ("float32", "bfloat16", "auto")
 SHARD: Final = 8_192
 # Left out of the digest: they say where a configuration comes from, not what the model computes.
 ORIGIN: Final = ("_name_or_path", "transformers_version", "dtype", "architectures")
+# And these: they change training alone.
+TRAINING: Final = backbones.DROPOUTS
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class TextEncoder(nn.Module):
     def __init__(self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, options: Options):
         super().__init__()
         self.backbone, self.tokenizer, self.options = backbone, tokenizer, options
-        self._pad_id = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+        self.pad_id = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
         least, most = tokenizer.num_special_tokens_to_add() + 1, backbones.longest(backbone, tokenizer)
         if not least <= options.max_length <= most:
             raise ConfigError(f"encoder.max_length is {options.max_length}, wanted {least} to {most} for {type(backbone).__name__}")
@@ -84,6 +86,9 @@ class TextEncoder(nn.Module):
         dtype: str = "float32",
         lowercase: bool = False,
         prefix: str = "",
+        gguf_file: str | None = None,
+        dropout: float | None = None,
+        gradient_checkpointing: bool = False,
     ) -> "TextEncoder":
         """The encoder of a pretrained model, BERT-type or causal.
 
@@ -96,12 +101,19 @@ class TextEncoder(nn.Module):
                 Weights and vectors are float32 with each.
             lowercase: lower-case texts first; uncased tokenizers do so themselves.
             prefix: put before each text, e.g. "query: " for E5.
+            gguf_file: a GGUF file of `model` to read instead of safetensors.
+            dropout: probability inside the backbone while it learns, in [0, 1); None leaves the model's own.
+            gradient_checkpointing: blocks that learn compute their activations again for the gradients instead of keeping them: less
+                memory, about a third more time.
 
         Raises:
             ConfigError: a model that is not found or cannot be used, or options that do not fit it.
         """
         options = Options(pooling, normalize, max_length, dtype, lowercase, prefix)
-        return cls(*backbones.load(model), options)
+        encoder = cls(*backbones.load(model, gguf_file, dropout), options)
+        if gradient_checkpointing:
+            encoder.checkpoint_gradients()
+        return encoder
 
     @property
     def d_model(self) -> int:
@@ -128,6 +140,16 @@ class TextEncoder(nn.Module):
         return self._parts.final
 
     @property
+    def layers(self) -> list[list[nn.Module]]:
+        """The whole backbone from the text upwards: the embeddings, then each block; the last one with the final normalisation.
+
+        Raises:
+            ConfigError: a family whose blocks are not known by name.
+        """
+        *lower, top = self.blocks
+        return [self.embeddings, *([block] for block in lower), [top, *self.final]]
+
+    @property
     def n_blocks(self) -> int:
         """The number of transformer blocks."""
         return len(self.blocks)
@@ -138,7 +160,8 @@ class TextEncoder(nn.Module):
         if found is None:
             raise ConfigError(
                 f"the blocks of {type(self.backbone).__name__} are not at {', '.join(backbones.BLOCKS)};"
-                " finetune=frozen works with any model, frozen_bottom with BERT, RoBERTa, MPNet, DistilBERT, GPT-2, Llama, Qwen, Gemma"
+                " finetune=frozen, full and lora work with any model, the others with BERT, RoBERTa, MPNet, DistilBERT, GPT-2, Llama, Qwen,"
+                " Gemma"
             )
         return found
 
@@ -151,6 +174,17 @@ class TextEncoder(nn.Module):
         """The share of the parameters that train, in [0, 1]."""
         sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
         return sum(n for n, trains in sizes if trains) / sum(n for n, _ in sizes)
+
+    def checkpoint_gradients(self) -> None:
+        """Lets blocks that learn compute their activations twice instead of keeping them.
+
+        Raises:
+            ConfigError: the family cannot.
+        """
+        try:
+            self.backbone.activation_checkpointing_enable({"use_reentrant": False})
+        except ValueError as error:
+            raise ConfigError(f"encoder.gradient_checkpointing: {error} Leave it false.") from error
 
     def train(self, mode: bool = True) -> "TextEncoder":
         """Sets training mode, but leaves every part without a trainable parameter in evaluation mode: it has no dropout.
@@ -167,10 +201,14 @@ class TextEncoder(nn.Module):
                     module.eval()
         return self
 
+    def spelled(self, text: str) -> str:
+        """The text as the tokenizer gets it, without the prefix."""
+        return text.lower() if self.options.lowercase else text
+
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """The tokens of each text, at most `max_length`; a blank text has none."""
         rows = [row for row, text in enumerate(texts) if text.strip()]
-        read = [self.options.prefix + (texts[row].lower() if self.options.lowercase else texts[row]) for row in rows]
+        read = [self.options.prefix + self.spelled(texts[row]) for row in rows]
         # Tokenizers fail on an empty list.
         ids = self.tokenizer(read, truncation=True, max_length=self.options.max_length, padding=False)["input_ids"] if read else []
         lengths = np.zeros(len(texts), np.int64)
@@ -184,7 +222,7 @@ class TextEncoder(nn.Module):
         vectors = torch.zeros(len(tokens), self.d_model, device=self.device)
         if not len(rows):
             return vectors
-        ids, real = (torch.from_numpy(x).to(self.device) for x in tokens.take(rows).padded(self._pad_id))
+        ids, real = (torch.from_numpy(x).to(self.device) for x in tokens.take(rows).padded(self.pad_id))
         with self._precision():
             hidden = self.backbone(input_ids=ids, attention_mask=real.long()).last_hidden_state
         pooled = POOLINGS[self.options.pooling](hidden.float(), real)
@@ -215,7 +253,8 @@ class TextEncoder(nn.Module):
         report = progress or (lambda n: None)
         report(len(texts) - len(place))
         store = VectorCache(Path(cache) / self.digest()) if cache else None
-        return self._encode_distinct(list(place), batch_tokens or self._batch_tokens, report, store)[row_of]
+        with store.alone() if store else nullcontext():
+            return self._encode_distinct(list(place), batch_tokens or self._batch_tokens, report, store)[row_of]
 
     def _encode_distinct(
         self, texts: Sequence[str], batch_tokens: int, report: Callable[[int], None], store: VectorCache | None
@@ -239,7 +278,7 @@ class TextEncoder(nn.Module):
 
         The weights are hashed as they are at this moment (0.2 s for 90 MB), so a trained encoder has another name.
         """
-        config = {key: value for key, value in self.backbone.config.to_dict().items() if key not in ORIGIN}
+        config = {key: value for key, value in self.backbone.config.to_dict().items() if key not in (*ORIGIN, *TRAINING)}
         options = asdict(self.options) | {"dtype": str(self._dtype)}
         sha = hashlib.sha256(json.dumps([config, options, _vocabulary(self.tokenizer)], sort_keys=True, default=str).encode())
         for name, weight in self.backbone.state_dict().items():

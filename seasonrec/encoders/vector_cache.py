@@ -2,12 +2,13 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors import numpy as safetensors
 
@@ -33,6 +34,13 @@ class VectorCache:
 
     def __init__(self, folder: Path):
         self.folder = folder
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While open, no other process encodes for this cache; one that waited finds the vectors that the first one made."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
+            yield
 
     def read(self, texts: Sequence[str], into: Vectors) -> NDArray[np.bool_]:
         """Puts the known vectors of distinct texts into the rows of `into` [n, d] and tells which were known, [n]."""

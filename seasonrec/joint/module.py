@@ -1,60 +1,18 @@
-"""How the joint model learns: the Lightning module, its optimiser groups and its schedule."""
+"""How the joint model learns: the Lightning module."""
 
-from dataclasses import dataclass
 from typing import cast
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from seasonrec.data.batches import Batch
-from seasonrec.errors import ConfigError, TrainingError
+from seasonrec.errors import TrainingError
 from seasonrec.joint.model import JointModel
+from seasonrec.joint.optimisation import Optimisation
 from seasonrec.losses import JointLoss, Truth
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """AdamW with a linear warm-up and a linear decay to 0, and a learning rate of their own for heads and encoder.
-
-    Args:
-        lr: of heads and mixer.
-        encoder_lr: of the encoder's trainable parameters.
-        weight_decay: L2 as AdamW decouples it; not for biases, norms and single numbers.
-        embedding_decay: the same for id embeddings, whose rows are seen rarely and would learn past popularity by heart.
-        warmup: share of all steps in which the rates rise from 0, in [0, 1).
-    """
-
-    lr: float = 4e-3
-    encoder_lr: float = 2e-5
-    weight_decay: float = 0.05
-    embedding_decay: float = 10.0
-    warmup: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not (self.lr > 0 and self.encoder_lr > 0 and min(self.weight_decay, self.embedding_decay) >= 0 and 0 <= self.warmup < 1):
-            raise ConfigError(f"optim: wanted positive rates, decays of at least 0 and warmup in [0, 1), got {self}")
-
-    def groups(self, model: JointModel) -> list[dict]:
-        """Parameter groups: (encoder | rest) x (decayed | not), and id embeddings; only parameters that learn."""
-        embeddings = {id(m.weight) for m in model.heads.modules() if isinstance(m, nn.Embedding)}
-        groups: dict[tuple[float, float], list[Tensor]] = {}
-        for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            lr = self.encoder_lr if name.startswith("texts.encoder.") else self.lr
-            decay = self.embedding_decay if id(parameter) in embeddings else self.weight_decay
-            groups.setdefault((lr, decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-        return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
-
-    def rate(self, step: int, n_steps: int) -> float:
-        """The share of the full learning rate at a step of n_steps, in [0, 1]."""
-        warmup = self.warmup * n_steps
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return max(0.0, (n_steps - step) / max(n_steps - warmup, 1))
 
 
 class JointModule(pl.LightningModule):
@@ -73,6 +31,7 @@ class JointModule(pl.LightningModule):
     def __init__(self, model: JointModel, loss: JointLoss, optimisation: Optimisation, *, seed: int = 0, n_epochs: int = 1):
         super().__init__()
         self.model, self.loss, self.optimisation, self.seed, self.n_epochs = model, loss, optimisation, seed, n_epochs
+        self.weighting = loss.weighting  # a module of this one: checkpoints hold what it has learnt
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The joint loss of a batch; every term is logged by name.
@@ -82,11 +41,14 @@ class JointModule(pl.LightningModule):
         """
         alone = self.loss.weights.get(self.loss.mixed, 0) == 0
         scores = self.model(batch, detach_heads=alone)
-        terms = self.loss(scores.total, scores.by_head, truth_of(batch))
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        terms = self.loss(scores.total, scores.by_head, truth_of(batch), learning)
         if not torch.isfinite(terms["total"]):
             raise TrainingError(self._diverged(batch, batch_idx, terms))
         for name, term in terms.items():
             self.log(f"train/loss/{name}", term.detach(), prog_bar=name == "total", on_step=True, batch_size=len(batch.user))
+        for name, value in self.weighting.course.items():
+            self.log(f"train/{name}", value, on_step=True, batch_size=len(batch.user))
         return terms["total"]
 
     def _diverged(self, batch: Batch, batch_idx: int, terms: dict[str, Tensor]) -> str:
@@ -106,10 +68,21 @@ class JointModule(pl.LightningModule):
         # What is to be learnt by heart must come again: each epoch has an order of its own.
         epoch = 0 if self.trainer.overfit_batches else self.current_epoch  # type: ignore[attr-defined]
         self.trainer.train_dataloader.dataset.epoch = epoch  # type: ignore[union-attr]
+        self.weighting.begin_epoch()
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        """Clips the model's gradients by their own norm: how hard the tasks' weights are pulled says nothing about a step too long."""
+        pulls = [(p, p.grad) for p in self.weighting.parameters()]
+        for parameter, _ in pulls:
+            parameter.grad = None
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        for parameter, pull in pulls:
+            parameter.grad = pull
 
     def configure_optimizers(self):
         """AdamW, its rate set at every step."""
-        optimizer = AdamW(self.optimisation.groups(self.model), fused=True)
+        fused = "mixed" not in str(self.trainer.precision)  # with mixed precision Lightning clips no gradients of a fused optimiser
+        optimizer = AdamW([*self.optimisation.groups(self.model), *self.weighting.groups()], fused=fused)
         n_steps = self.n_epochs * int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1)
         schedule = LambdaLR(optimizer, lambda step: self.optimisation.rate(step, n_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,13 +1,47 @@
 """Random language models small enough to check by hand, written to disk as a user's folder would be."""
 
+import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    ElectraConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
 
 WORDS = "red green blue apple candle lights christmas egg pumpkin barbecue garden gift wrap box mug card tree small large of"
+SHAPE = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+CAUSAL = SHAPE | {"num_key_value_heads": 1, "head_dim": 8, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+# Two blocks, 16 wide, of each family, and whether it is causal.
+FAMILIES = [
+    (BertConfig(**SHAPE), False),
+    (RobertaConfig(**SHAPE), False),
+    (XLMRobertaConfig(**SHAPE), False),
+    (MPNetConfig(**SHAPE), False),
+    (ElectraConfig(**SHAPE, embedding_size=8), False),
+    (DistilBertConfig(vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=32), False),
+    (ModernBertConfig(**SHAPE, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2), False),
+    (GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1), True),
+    (LlamaConfig(**CAUSAL), True),
+    (Qwen3Config(**CAUSAL), True),
+    (Gemma3TextConfig(**CAUSAL), True),
+]
 
 
 def tokenizer_of(specials, marked):
@@ -61,3 +95,25 @@ def tiny_gpt2(tmp_path_factory) -> Path:
         tokenizer_object=tokenizer_of(["[UNK]", "<end>"], marked=False), unk_token="[UNK]", eos_token="<end>", model_max_length=64
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, tiny_bert):
+    """The folder of a random model of a config, with the tokenizer of `tiny_bert`."""
+
+    @cache
+    def make(model_type: str) -> Path:
+        folder = tmp_path_factory.mktemp(model_type)
+        torch.manual_seed(2)
+        AutoModel.from_config(next(config for config, _ in FAMILIES if config.model_type == model_type)).save_pretrained(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny_bert / name, folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(params=[config.model_type for config, _ in FAMILIES])
+def family(request, tiny_model) -> Path:
+    """A random model of each family."""
+    return tiny_model(request.param)

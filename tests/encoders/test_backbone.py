@@ -5,26 +5,12 @@ import shutil
 import pytest
 import torch
 import transformers as hf
+from encoders.conftest import FAMILIES, SHAPE
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from seasonrec.encoders import backbone as backbones
 from seasonrec.errors import ConfigError
-
-SHAPE = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-CAUSAL = SHAPE | {"num_key_value_heads": 1, "head_dim": 8, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-FAMILIES = [
-    (hf.BertConfig(**SHAPE), False),
-    (hf.RobertaConfig(**SHAPE), False),
-    (hf.MPNetConfig(**SHAPE), False),
-    (hf.ElectraConfig(**SHAPE, embedding_size=8), False),
-    (hf.DistilBertConfig(vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=32), False),
-    (hf.ModernBertConfig(**SHAPE, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2), False),
-    (hf.GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=1), True),
-    (hf.LlamaConfig(**CAUSAL), True),
-    (hf.Qwen3Config(**CAUSAL), True),
-    (hf.Gemma3TextConfig(**CAUSAL), True),
-]
 
 
 def parameters_of(modules):

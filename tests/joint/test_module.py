@@ -1,5 +1,6 @@
-"""Optimiser groups, the schedule, and one step of training on a model small enough to know."""
+"""One step of training on a model small enough to know: rates, schedule, losses, seeds."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,12 +10,14 @@ from torch import nn
 
 from seasonrec.data.batches import Batcher, Moments
 from seasonrec.data.candidates import Candidates
-from seasonrec.errors import ConfigError, TrainingError
+from seasonrec.errors import TrainingError
 from seasonrec.joint.model import Scores
-from seasonrec.joint.module import FreshTexts, JointModule, Optimisation, truth_of
+from seasonrec.joint.module import FreshTexts, JointModule, truth_of
+from seasonrec.joint.optimisation import Optimisation
 from seasonrec.losses import CrossEntropy, JointLoss
 from seasonrec.seasons.calendar import Calendar
 from seasonrec.seasons.context import SeasonContext
+from seasonrec.weighting import DynamicWeightAverage, Fixed, GradNorm, Uncertainty
 
 
 class Texts(nn.Module):
@@ -56,42 +59,18 @@ def batch(random_timeline):
     return batcher.with_truth(random_timeline.queries(range(20, 21)), random_timeline.at_week(20))
 
 
-def module_of(model, weights=None, optimisation=None, **options):
-    loss = JointLoss(weights or {"seasonal": 1.0, "cf": 0.5}, {"seasonal": CrossEntropy(), "cf": CrossEntropy()})
+def module_of(model, weights=None, optimisation=None, weighting=Fixed, **options):
+    loss = JointLoss(weights or {"seasonal": 1.0, "cf": 0.5}, {"seasonal": CrossEntropy(), "cf": CrossEntropy()}, weighting=weighting)
     module = JointModule(model, loss, optimisation or Optimisation(), **options)
     module.logged = {}
     module.log = lambda name, value, **_: module.logged.update({name: float(value)})
     return module
 
 
-def names_of(model, group):
-    name_of = {id(p): name for name, p in model.named_parameters()}
-    return {name_of[id(p)] for p in group["params"]}
-
-
-def test_groups_have_their_own_rates_and_decays():
-    model = Model()
-    groups = Optimisation(lr=0.1, encoder_lr=0.01, weight_decay=0.5, embedding_decay=0.7).groups(model)
-    by_options = {(group["lr"], group["weight_decay"]): names_of(model, group) for group in groups}
-    assert by_options == {
-        (0.01, 0.5): {"texts.encoder.top.weight"},
-        (0.01, 0.0): {"texts.encoder.top.bias"},
-        (0.1, 0.5): {"mixer.weight"},
-        (0.1, 0.0): {"mixer.bias", "log_temperature"},
-        (0.1, 0.7): {"heads.seasonal.weight", "heads.cf.weight"},
-    }
-
-
-def test_what_is_frozen_is_in_no_group():
-    model = Model(trained=False)
-    grouped = set().union(*(names_of(model, group) for group in Optimisation().groups(model)))
-    assert grouped == {name for name, _ in model.named_parameters() if not name.startswith("texts.")}
-
-
 def test_the_optimiser_moves_the_groups_at_their_rates(batch):
     model = Model()
     module = module_of(model, optimisation=Optimisation(lr=0.1, encoder_lr=0.01, weight_decay=0, embedding_decay=0, warmup=0), n_epochs=1)
-    module.trainer = SimpleNamespace(estimated_stepping_batches=10, max_epochs=1)
+    module.trainer = SimpleNamespace(estimated_stepping_batches=10, max_epochs=1, precision="32-true")
     made = module.configure_optimizers()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for p in model.parameters():
@@ -104,31 +83,9 @@ def test_the_optimiser_moves_the_groups_at_their_rates(batch):
     assert moved["texts.encoder.bottom.weight"] == 0
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"lr": 0}, {"encoder_lr": -1}, {"weight_decay": -0.1}, {"embedding_decay": -0.1}, {"warmup": 1.0}, {"lr": float("nan")}]
-)
-def test_impossible_rates_are_an_error(wrong):
-    with pytest.raises(ConfigError, match="wanted positive rates, decays of at least 0 and warmup in"):
-        Optimisation(**wrong)
-
-
-def test_the_rate_rises_and_falls_linearly():
-    # Of 10 steps 4 warm up: step 0 has 1/5 of the rate, step 3 has 4/5, step 4 all of it; the 6 steps left lose 1/6 each.
-    rates = [Optimisation(warmup=0.4).rate(step, 10) for step in range(11)]
-    np.testing.assert_allclose(rates, [1 / 5, 2 / 5, 3 / 5, 4 / 5, 6 / 6, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0])
-
-
-def test_without_a_warm_up_the_first_step_has_the_whole_rate():
-    assert [Optimisation(warmup=0).rate(step, 4) for step in range(5)] == [1, 0.75, 0.5, 0.25, 0]
-
-
-def test_the_rate_never_falls_below_0():
-    assert Optimisation().rate(99, 10) == 0
-
-
 def test_the_schedule_is_that_of_all_epochs_though_fewer_are_trained():
     module = module_of(Model(), optimisation=Optimisation(lr=1.0, warmup=0), n_epochs=5)
-    module.trainer = SimpleNamespace(estimated_stepping_batches=8, max_epochs=2)  # 4 batches an epoch
+    module.trainer = SimpleNamespace(estimated_stepping_batches=8, max_epochs=2, precision="32-true")  # 4 batches an epoch
     made = module.configure_optimizers()
     schedule = made["lr_scheduler"]["scheduler"]
     assert made["lr_scheduler"]["interval"] == "step"
@@ -147,6 +104,41 @@ def test_every_term_is_logged_by_name(batch):
     assert set(logged) == {"train/loss/seasonal", "train/loss/cf", "train/loss/total"}
     assert logged["train/loss/total"] == pytest.approx(logged["train/loss/seasonal"] + 0.5 * logged["train/loss/cf"])
     assert float(total.detach()) == pytest.approx(logged["train/loss/total"])
+
+
+def test_the_tasks_weights_are_logged_where_they_move(batch):
+    module = module_of(Model(), weighting=Uncertainty)
+    module.training_step(batch, 0)
+    weights = {name: value for name, value in module.logged.items() if not name.startswith("train/loss/")}
+    assert weights == pytest.approx({"train/weight/seasonal": 1.0, "train/weight/cf": 0.5})
+
+
+def test_what_a_weighting_learns_has_a_rate_of_its_own_and_a_place_in_the_checkpoint():
+    module = module_of(Model(), optimisation=Optimisation(lr=0.1), weighting=partial(GradNorm, lr=0.3))
+    module.trainer = SimpleNamespace(estimated_stepping_batches=10, max_epochs=1, precision="32-true")
+    *_, group = module.configure_optimizers()["optimizer"].param_groups
+    assert group["params"] == [module.loss.weighting.log_weight]
+    assert (group["initial_lr"], group["weight_decay"]) == (0.3, 0)
+    assert {name for name in module.state_dict() if not name.startswith("model.")} == {"weighting.log_weight", "weighting.first"}
+
+
+def test_fixed_weights_add_nothing_to_optimiser_and_checkpoint():
+    module = module_of(model := Model())
+    module.trainer = SimpleNamespace(estimated_stepping_batches=10, max_epochs=1, precision="32-true")
+    assert len(module.configure_optimizers()["optimizer"].param_groups) == len(Optimisation().groups(model))
+    assert all(name.startswith("model.") for name in module.state_dict())
+
+
+def test_the_pull_at_the_tasks_weights_neither_counts_in_clipping_nor_is_clipped(batch):
+    module = module_of(model := Model(), weighting=Uncertainty)
+    module.clip_gradients = lambda optimizer, norm, _: nn.utils.clip_grad_norm_(module.parameters(), norm)
+    module.training_step(batch, 0).backward()
+    pull = module.weighting.log_weight.grad.clone()
+    module.configure_gradient_clipping(None, 1e-3, "norm")
+    norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+    assert torch.stack(norms).norm() == pytest.approx(1e-3, rel=1e-3)
+    assert torch.equal(module.weighting.log_weight.grad, pull)
+    assert pull.norm() > 1
 
 
 def test_without_a_weight_for_the_list_only_the_mixer_learns_from_it(batch):
@@ -175,7 +167,9 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_queries_and_terms(batch):
 
 @pytest.mark.parametrize(("overfit_batches", "epoch"), [(0.0, 3), (2, 0)])
 def test_an_epoch_has_its_own_order_and_dropout_but_what_is_learnt_by_heart_comes_again(overfit_batches, epoch):
-    module = module_of(Model(), seed=5)
+    module = module_of(Model(), seed=5, weighting=DynamicWeightAverage)
+    module.weighting.total += 6
+    module.weighting.n_steps += 2
     batches = SimpleNamespace(epoch=None)
     loader = SimpleNamespace(dataset=batches)
     module.trainer = SimpleNamespace(current_epoch=3, overfit_batches=overfit_batches, train_dataloader=loader)
@@ -184,6 +178,7 @@ def test_an_epoch_has_its_own_order_and_dropout_but_what_is_learnt_by_heart_come
     torch.manual_seed(5 * 100_003 + 3)
     assert torch.equal(drawn, torch.rand(2))
     assert batches.epoch == epoch
+    assert module.weighting.means[1].tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(("trained", "resumed_at", "n"), [(True, 0, 1), (True, 2, 2), (False, 2, 0)])

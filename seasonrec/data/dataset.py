@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -152,6 +152,15 @@ class Dataset:
             week_zero=self.week_zero,
             rating=rating,
         )
+
+    def before_test(self) -> "Dataset":
+        """The data set as it stood when the first test week began: no later event is in it.
+
+        Items and users stay those of the whole file, as the benchmark has them, and texts are those of the first validation week.
+        """
+        texts = self.item_texts(self.start_of(self.split.validation[0]))
+        known = self.events.filter(pl.col(TIME) < self.start_of(self.split.test[0]))
+        return replace(self, events=known, text_rule=lambda events, items, cutoff: texts, rejected=None)
 
     def start_of(self, week: int) -> int:
         """The first second of a week."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
+from filelock import FileLock
 
 from seasonrec.data.adapters.adapter import Adapter
 from seasonrec.data.dataset import Dataset, Shop, Split
@@ -27,7 +28,7 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
     """The adapter's data set with its digest, from the cache if it holds the same sources and options.
 
     A cache entry is a folder named by data set and digest, with the four canonical tables as Parquet and `meta.json`. It
-    appears whole or not at all: of two processes that prepare the same data, the first one's stays.
+    appears whole or not at all: of two processes that want the same data, one prepares and the other waits for it.
 
     Args:
         cache_dir: made if it does not exist; None reads the sources and keeps nothing.
@@ -40,13 +41,15 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
         return replace(adapter.read(), digest=digest)
     name = re.sub(r"[^\w.-]+", "_", adapter.name)
     entry = Path(cache_dir).expanduser() / f"{name}-{digest}"
-    if entry.is_dir():
-        return _load(adapter, entry, digest)
-    with warnings.catch_warnings(record=True) as notices:
-        warnings.simplefilter("always")
-        dataset = replace(adapter.read(), digest=digest)
-    messages = [str(notice.message) for notice in notices if issubclass(notice.category, UserWarning)]
-    _store(dataset, messages, entry)
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(entry.parent.with_name(f"{entry.parent.name}.lock")):
+        if entry.is_dir():
+            return _load(adapter, entry, digest)
+        with warnings.catch_warnings(record=True) as notices:
+            warnings.simplefilter("always")
+            dataset = replace(adapter.read(), digest=digest)
+        messages = [str(notice.message) for notice in notices if issubclass(notice.category, UserWarning)]
+        _store(dataset, messages, entry)
     _repeat(messages)
     return dataset
 
@@ -82,7 +85,6 @@ def _options(adapter: Adapter) -> dict[str, Any]:
 
 def _store(dataset: Dataset, notices: list[str], entry: Path) -> None:
     """Writes an entry beside its place and moves it there in one step."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
     try:
         for name in TABLES:

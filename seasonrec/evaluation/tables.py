@@ -1,11 +1,13 @@
-"""The leaderboard and the one number to select by."""
+"""The leaderboard, in every form that it is wanted in, and the one number to select by."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
+from rich.markup import escape
 from rich.table import Table
 
 from seasonrec.errors import DataError
@@ -26,35 +28,126 @@ HEADLINES: Final = (
 SELECTION: Final = (("all", "ndcg@10"), ("new_to_user", "ndcg@10"), ("in_season", "recall@50"))
 TITLES: Final = {"ndcg@10": "NDCG@10", "recall@50": "R@50"}
 ABSENT: Final = "–"
+ESCAPED_BAR: Final = r"\|"
+LATEX: Final = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    ABSENT: "--",
+}
+
+
+class Cell(NamedTuple):
+    """What stands in a table, and whether it stands out."""
+
+    text: str
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text before it has a form; the first column names the row.
+
+    Args:
+        heads: one for each column.
+        rows: as long as `heads`.
+    """
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    def rich(self) -> Table:
+        """For the terminal."""
+        table = Table(title=self.title)
+        for place, head in enumerate(self.heads):
+            table.add_column(head.replace(" ", "\n") if place else head, justify="right" if place else "left", overflow="fold")
+        for row in self.rows:
+            lines = [(escape(text).replace(" ±", "\n±").replace(" (", "\n("), strong) for text, strong in row]
+            table.add_row(*(f"[bold]{text}[/bold]" if strong else text for text, strong in lines))
+        return table
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        lines = [self.heads, ["---"] + ["---:"] * (len(self.heads) - 1)]
+        lines += [[f"**{text}**" if strong else text for text, strong in row] for row in self.rows]
+        return "\n".join(f"| {' | '.join(part.replace('|', ESCAPED_BAR) for part in line)} |" for line in lines) + "\n"
+
+    def latex(self) -> str:
+        """As a LaTeX tabular; needs the package booktabs."""
+        lines = [[_latex(head) for head in self.heads]]
+        lines += [[rf"\textbf{{{_latex(text)}}}" if strong else _latex(text) for text, strong in row] for row in self.rows]
+        head, *body = [rf"{' & '.join(line)} \\" for line in lines]
+        form = "l" + "r" * (len(self.heads) - 1)
+        return "\n".join([rf"\begin{{tabular}}{{{form}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def grid(metrics: pl.DataFrame, split: str = "test") -> Grid:
+    """One row per method, one column per headline metric; the best of each column is strong.
+
+    Means over seeds, which have a column n_seeds, get half their interval's width after a ± and their number of seeds.
+
+    Args:
+        metrics: rows of `Evaluation.table` of any number of methods, or of `over_seeds` with column method, in the order in
+            which to show them.
+
+    Raises:
+        DataError: no rows of this split.
+    """
+    methods, of_split = _methods(metrics, split), metrics.filter(split=split)
+    values, spreads = _matrix(of_split, methods), np.full((len(methods), len(HEADLINES)), np.nan)
+    seeds: dict[str, list[Cell]] = {}
+    if "n_seeds" in of_split.columns:
+        spreads = _matrix(of_split.with_columns(value=(pl.col("high") - pl.col("low")) / 2), methods)
+        seeds = {method: [Cell(str(of_split.filter(method=method)["n_seeds"].max()))] for method in methods}
+    best = values == np.fmax.reduce(values, axis=0)
+    cells = [[_cell(*each) for each in zip(*row, strict=True)] for row in zip(values, spreads, best, strict=True)]
+    rows = [[Cell(method), *seeds.get(method, []), *row] for method, row in zip(methods, cells, strict=True)]
+    return Grid(f"{split} weeks", ["method", *(["seeds"] if seeds else []), *map(title_of, HEADLINES)], rows)
 
 
 def leaderboard(metrics: pl.DataFrame, split: str = "test") -> Table:
-    """One row per method, one column per headline metric, for the terminal; the best of each column is bold.
-
-    Args:
-        metrics: rows of `Evaluation.table` of any number of methods, in the order in which to show them.
+    """The grid of these metrics for the terminal.
 
     Raises:
         DataError: no rows of this split.
     """
-    table = Table(title=f"{split} weeks")
-    table.add_column("method")
-    for title in _titles():
-        table.add_column(title.replace(" ", "\n"), justify="right")
-    for method, cells in _rows(metrics, split, "[bold]{}[/bold]"):
-        table.add_row(method, *cells)
-    return table
+    return grid(metrics, split).rich()
 
 
 def markdown(metrics: pl.DataFrame, split: str = "test") -> str:
-    """The same leaderboard as a Markdown table.
+    """The same as Markdown.
 
     Raises:
         DataError: no rows of this split.
     """
-    lines = [("method", *_titles()), ("---", *["---:"] * len(HEADLINES))]
-    lines += [(method, *cells) for method, cells in _rows(metrics, split, "**{}**")]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return grid(metrics, split).markdown()
+
+
+def wide(metrics: pl.DataFrame, split: str = "test") -> pl.DataFrame:
+    """The same as numbers: method, and a column for each headline metric.
+
+    Raises:
+        DataError: no rows of this split.
+    """
+    methods = _methods(metrics, split)
+    values = pl.DataFrame(_matrix(metrics.filter(split=split), methods), list(map(title_of, HEADLINES)))
+    return values.fill_nan(None).select(pl.Series("method", methods), pl.all())
+
+
+def differences(tests: pl.DataFrame, method: str, alpha: float = 0.05) -> Grid:
+    """How much better a method is than each other one, with its corrected p; strong where p is below alpha.
+
+    Args:
+        tests: from `compare`.
+        method: that was compared.
+    """
+    pairs = list(tests.select("slice", "metric").unique(maintain_order=True).iter_rows())
+    cells = {(row["other"], row["slice"], row["metric"]): _difference(row, alpha) for row in tests.iter_rows(named=True)}
+    others = tests["other"].unique(maintain_order=True).to_list()
+    rows = [[Cell(other), *(cells[other, *pair] for pair in pairs)] for other in others]
+    return Grid(f"{method} minus each other, Holm-corrected p", ["other", *map(title_of, pairs)], rows)
 
 
 def selection_score(method: pl.DataFrame, reference: pl.DataFrame) -> float:
@@ -91,20 +184,39 @@ def _value(metrics: pl.DataFrame, pair: tuple[str, str]) -> float:
     return float(found[0]) if len(found) else float("nan")
 
 
-def _titles() -> list[str]:
-    return [f"{name} {TITLES[metric]}" for name, metric in HEADLINES]
+def title_of(pair: tuple[str, str]) -> str:
+    """The head of a (slice, metric) column, e.g. "all NDCG@10"."""
+    return f"{pair[0]} {TITLES[pair[1]]}"
 
 
-def _rows(metrics: pl.DataFrame, split: str, bold: str) -> list[tuple[str, list[str]]]:
-    of_split = metrics.filter(split=split)
-    if of_split.is_empty():
-        raise DataError(f"leaderboard: no rows of split {split!r}; the table has {metrics['split'].unique().sort().to_list()}")
-    methods = of_split["method"].unique(maintain_order=True).to_list()
-    values = np.array([[_value(of_split.filter(method=method), pair) for pair in HEADLINES] for method in methods])
-    best = values == np.fmax.reduce(values, axis=0)
-    return [(method, _cells(row, top, bold)) for method, row, top in zip(methods, values, best, strict=True)]
+def _methods(metrics: pl.DataFrame, split: str) -> list[str]:
+    """The methods with rows of a split, in order.
+
+    Raises:
+        DataError: there are none.
+    """
+    if methods := metrics.filter(split=split)["method"].unique(maintain_order=True).to_list():
+        return methods
+    raise DataError(f"leaderboard: no rows of split {split!r}; the table has {metrics['split'].unique().sort().to_list()}")
 
 
-def _cells(values: Sequence[float], best: Sequence[bool], bold: str) -> list[str]:
-    shown = [ABSENT if np.isnan(value) else f"{value:.4f}" for value in values]
-    return [bold.format(text) if top else text for text, top in zip(shown, best, strict=True)]
+def _matrix(metrics: pl.DataFrame, methods: Sequence[str]) -> np.ndarray:
+    """The value of each method and headline metric, [n_methods, n_headlines]."""
+    return np.array([[_value(metrics.filter(method=method), pair) for pair in HEADLINES] for method in methods])
+
+
+def _cell(value: float, spread: float, best: bool) -> Cell:
+    if np.isnan(value):
+        return Cell(ABSENT)
+    return Cell(f"{value:.4f}" if np.isnan(spread) else f"{value:.4f} ±{spread:.4f}", bool(best))
+
+
+def _difference(row: Mapping[str, Any], alpha: float) -> Cell:
+    if row["difference"] is None:
+        return Cell(ABSENT)
+    p = f"p {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else "p<0.001"
+    return Cell(f"{row['difference']:+.4f} ({p})", row["p_holm"] < alpha)
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(sign, sign) for sign in text)

@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seasonrec.data.batches import Batcher, Moments
 from seasonrec.data.dataset import Dataset
 from seasonrec.data.prepare import prepare
+from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
 from seasonrec.errors import ConfigError
@@ -21,6 +23,8 @@ from seasonrec.joint.model import JointModel
 from seasonrec.joint.scorer import JointScorer
 from seasonrec.losses import JointLoss
 from seasonrec.seasons.calendar import Calendar
+
+TEXT_PROFILE: Final = "text_profile"
 
 
 def cache_folder(cfg: DictConfig) -> Path:
@@ -40,16 +44,18 @@ def calendar_of(dataset: Dataset) -> Calendar:
 
 def texts_of(cfg: DictConfig, dataset: Dataset, week: int, progress: Callable[[int], None] | None = None) -> CatalogueTexts:
     """The shop's texts as known when a week began, encoded, with the encoder prepared by its fine-tuning mode."""
-    encoder = instantiate(cfg.encoder)
-    instantiate(cfg.finetune).apply(encoder)
-    return CatalogueTexts(
-        encoder,
+    texts = CatalogueTexts(
+        instantiate(cfg.encoder),
         dataset.item_texts(dataset.start_of(week)),
         dataset.user_texts,
         n_fresh=cfg.model.n_fresh_texts,
         cache=cache_folder(cfg) / "texts",
         progress=progress,
     )
+    # Only now: every mode begins with the pretrained vectors, which are on disk under the pretrained model's name.
+    torch.manual_seed(cfg.seed)
+    instantiate(cfg.finetune).apply(texts.encoder)
+    return texts
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,8 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
         raise ConfigError(f"loss.weights names no weight for {unweighted}; give loss.weights.{unweighted[0]}=...")
     neighbours = cfg.model.text_neighbours
     pool = TextPool(texts.of_item.numpy(), texts.vectors.numpy(), **neighbours) if neighbours else None
-    batcher = Batcher(Moments(instantiate(cfg.seasons)(calendar=calendar_of(dataset)), pool))
+    moments = Moments(instantiate(cfg.seasons)(calendar=calendar_of(dataset)), pool)
+    batcher = Batcher(moments, SimilarUsers(**cfg.model.similar_users))
     sizes = Sizes(
         n_users=dataset.n_users,
         n_items=dataset.n_items,
@@ -91,7 +98,15 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
     return Joint(model, batcher, loss)
 
 
+def baseline_nodes(cfg: DictConfig, learns: bool) -> dict[str, DictConfig]:
+    """The configs of all baselines; beside an encoder that learns stands its text profile before training, configured or not."""
+    nodes = dict(cfg.baseline.items())
+    if learns and TEXT_PROFILE not in nodes:
+        nodes[TEXT_PROFILE] = OmegaConf.create({"_target_": "seasonrec.baselines.text_profile.TextProfile", "_partial_": True})
+    return nodes
+
+
 def baselines_of(cfg: DictConfig, texts: CatalogueTexts) -> dict[str, Scorer]:
-    """Every configured baseline, unfitted; those that read texts get the vectors of the cut-off."""
-    made = {name: instantiate(node) for name, node in cfg.baseline.items()}
+    """Every baseline, unfitted; those that read texts get the vectors of the cut-off."""
+    made = {name: instantiate(node) for name, node in baseline_nodes(cfg, texts.trained).items()}
     return {name: scorer(vectors=texts.item_vectors()) if isinstance(scorer, partial) else scorer for name, scorer in made.items()}

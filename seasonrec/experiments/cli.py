@@ -41,6 +41,8 @@ VERBS: Final = {
     "train": Verb("seasonrec.experiments.train:train", "train", "data -> text encoder -> joint training -> evaluation -> report"),
     "evaluate": Verb("seasonrec.experiments.evaluate:evaluate", "evaluate", "the baselines alone, or the lists of a run once more"),
     "recommend": Verb("seasonrec.experiments.recommend:recommend", "recommend", "lists of a trained run for users and a date"),
+    "report": Verb("seasonrec.experiments.aggregate:report", "report", "one table from any runs: means over seeds, paired tests"),
+    "sweep": Verb("seasonrec.experiments.train:train", "sweep", "many trainings in search of the best config, by validation weeks"),
     "check-data": Verb("seasonrec.experiments.check_data:check_data", "check_data", "what seasonrec sees in a file, before anyone trains"),
 }
 
@@ -92,6 +94,8 @@ def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContex
     """
     import hydra
 
+    from seasonrec.experiments.sweep.sweeper import register
+
     if name not in VERBS:
         from seasonrec.experiments.config import nearest
 
@@ -108,6 +112,7 @@ def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContex
 
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a class of the user's own is named by its file in the folder that the command is called from
+    register()
     sys.argv = [f"seasonrec {name}", *words]
     try:
         with _hydra_raises():
@@ -119,11 +124,15 @@ def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContex
 def prepare(verb: Verb, cfg: "DictConfig") -> Callable[["DictConfig"], Any]:
     """The verb's function, after its config was found to be in order and got the folder of this run."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from seasonrec.experiments.config import SCHEMAS, check_config
 
+    hydra = HydraConfig.get()
     if "paths" in cfg:
-        cfg.paths.run = HydraConfig.get().runtime.output_dir
+        cfg.paths.run = hydra.runtime.output_dir
+    if "group" in cfg and cfg.group is None and hydra.mode == RunMode.MULTIRUN:
+        cfg.group = "/".join(Path(hydra.sweep.dir).parts[-2:])  # W&B takes no long names
     check_config(cfg, SCHEMAS[verb.config])
     return pkgutil.resolve_name(verb.function)
 
@@ -149,14 +158,16 @@ def groups() -> list[str]:
 def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
     """A verb's arguments as Hydra wants them.
 
-    A sweep asks for `--multirun` by itself, `check-data` takes a bare file name, a resumed run goes on in its own folder,
-    and ids of users stay text: Hydra would read `users=1,2` as a sweep and `users=1e5` as a number.
+    A sweep asks for `--multirun` by itself, `check-data` takes a bare file name and `report` bare folders, a resumed run goes on in
+    its own folder, and ids of users stay text: Hydra would read `users=1,2` as a sweep and `users=1e5` as a number.
     """
     words = list(arguments)
     if name == "train":
         words += [_run_in(word) for word in words if word.startswith("resume=") and word != "resume=null"]
     if name == "check-data":
         words = _file_first(words)
+    if name == "report":
+        words = [_as_text(word) if word.startswith("runs=") else word for word in _runs_first(words)]
     if name == "recommend":
         words = [_as_text(word) if word.startswith("users=") else word for word in words]
     return [*words, "--multirun"] if _is_sweep(words) else words
@@ -180,6 +191,13 @@ def _file_first(words: list[str]) -> list[str]:
     file, *rest = words
     adapter = [] if any(word.startswith("data=") for word in rest) else ["data=table"]
     return [*adapter, f"data.path={_quoted(file)}", *rest]
+
+
+def _runs_first(words: list[str]) -> list[str]:
+    """A folder of a multirun may have = in its name."""
+    is_run = lambda word: Path(word).exists() or not (word.startswith("-") or "=" in word)
+    n = next((place for place, word in enumerate(words) if not is_run(word)), len(words))
+    return [f"runs=[{','.join(map(_quoted, words[:n]))}]", *words[n:]] if n else words
 
 
 def _as_text(word: str) -> str:

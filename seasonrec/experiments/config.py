@@ -17,6 +17,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from seasonrec.errors import ConfigError
 
+# The extra that brings an optional package which configs name.
+EXTRAS: Final = {"peft": "lora"}
 # What Hydra itself reads in a constructor call.
 HYDRA_KEYS: Final = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
 
@@ -54,6 +56,7 @@ class Model:
     heads: dict[str, Any] = field(default_factory=dict)
     n_fresh_texts: int = MISSING
     text_neighbours: dict[str, Any] | None = None
+    similar_users: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -79,6 +82,18 @@ class RecommendConfig:
 
 
 @dataclass
+class ReportConfig:
+    """The keys of `seasonrec report`."""
+
+    runs: Any = MISSING  # a list, or text: folders with commas
+    split: str | None = None
+    reference: str | None = None
+    n_resamples: int = MISSING
+    output: str = MISSING
+    paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
 class EvaluateConfig:
     """The keys of `seasonrec evaluate`."""
 
@@ -98,13 +113,40 @@ class EvaluateConfig:
 
 
 @dataclass
+class Sweep:
+    """A study over the main job; see conf/sweep/default.yaml."""
+
+    name: str = MISSING
+    folder: str = MISSING
+    storage: str = MISSING
+    seed: int = 0
+    n_trials: int = MISSING
+    n_workers: int = 1
+    gpus_per_trial: int = 1
+    space: dict[str, Any] = MISSING
+    enqueue: list[dict[str, Any]] = field(default_factory=list)
+    limits: list[dict[str, Any]] = field(default_factory=list)
+    maximize: list[str] = field(default_factory=list)
+    minimize: list[str] = field(default_factory=list)
+    sampler: dict[str, Any] = MISSING
+    pruner: dict[str, Any] | None = None
+    heartbeat: float = MISSING
+    max_retries: int = MISSING
+    max_failures: int = MISSING
+
+
+@dataclass
 class TrainConfig:
     """The keys of `seasonrec train`."""
 
     name: str = MISSING
+    group: str | None = None
     seed: int = 0
     resume: str | None = None
     epochs: str = "whole"
+    stage: str = "whole"
+    trial: dict[str, Any] | None = None
+    sweep: Sweep | None = None
     n_threads: int | None = None
     data: dict[str, Any] = MISSING
     seasons: dict[str, Any] = MISSING
@@ -125,8 +167,10 @@ class TrainConfig:
 
 SCHEMAS: Final[Mapping[str, type]] = {
     "train": TrainConfig,
+    "sweep": TrainConfig,
     "evaluate": EvaluateConfig,
     "recommend": RecommendConfig,
+    "report": ReportConfig,
     "check_data": CheckDataConfig,
 }
 
@@ -229,6 +273,8 @@ def _siblings(target: str) -> str:
     try:
         found = pkgutil.resolve_name(module)
     except (ImportError, AttributeError, ValueError):
+        if (package := module.partition(".")[0]) in EXTRAS:
+            return f"; pip install 'seasonrec[{EXTRAS[package]}]'"
         return "; is its package installed, or its file in the folder that you call from?"
     return f"; {nearest(name, [each for each in vars(found) if not each.startswith('_')])}"
 

@@ -27,6 +27,8 @@ from seasonrec.joint.model import JointModel
 from seasonrec.joint.module import FreshTexts, JointModule
 
 WEIGHTS, DONE, LOSSES, LAST = "model.safetensors", "fit.json", "losses.csv", "last.ckpt"
+ENCODER: Final = "encoder.safetensors"  # what the encoder has learnt, e.g. an adapter, alone: `TextEncoder` loads it onto its base
+OF_ENCODER: Final = "texts.encoder."
 # What Lightning warns of here is meant to be so; these are the beginnings of its messages.
 EXPECTED: Final = (
     r"Found \d+ module\(s\) in eval mode",  # the frozen part of the encoder
@@ -56,10 +58,11 @@ class LossLog(Callback):
     """
 
     def __init__(self, path: Path, fit: str, every: int = 10):
-        self._path, self._fit, self._every = path, fit, every
+        self._path, self._fit, self._every, self._step = path, fit, every, 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Keeps the rows of the epochs that are done."""
+        self._step = trainer.global_step
         rows = list(csv.reader(self._path.open())) if self._path.exists() else []
         kept = [row for row in rows[1:] if int(row[1]) < trainer.current_epoch]
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,14 +71,28 @@ class LossLog(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Every few steps, and at the first."""
-        if (trainer.global_step - 1) % self._every:
+        if (trainer.global_step - 1) % self._every or trainer.global_step == self._step:  # several batches may make one step
             return
+        self._step = trainer.global_step
         terms = {
             name.removeprefix("train/loss/"): value for name, value in trainer.callback_metrics.items() if name.startswith("train/loss/")
         }
         with self._path.open("a", newline="") as file:
             rows = [(self._fit, trainer.current_epoch, trainer.global_step, name, float(value)) for name, value in terms.items()]
             csv.writer(file).writerows(row for row in rows if not row[3].endswith("_epoch"))
+
+
+class WithoutPretrained(Callback):
+    """Leaves what stays frozen out of checkpoints: it is read again from where it came."""
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Before anything freezes for a while: what learns at any time is kept."""
+        self._frozen = {name for name, p in pl_module.named_parameters() if not p.requires_grad}
+        pl_module.strict_loading = False
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint) -> None:
+        """Of every kind."""
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name not in self._frozen}
 
 
 class StayStopped(Callback):
@@ -96,9 +113,10 @@ class Fit:
         joint: a new model, trained in place.
         week: the cut-off; only what was known when this week began is learnt from.
         folder: where checkpoints and results of the fit go.
-        loggers: Lightning's, shared by the fits of a run.
+        loggers: Lightning's, for this fit.
         selection: measures each epoch, for early stopping and the best epoch; None: the last epoch is taken.
         n_epochs: to train, of a schedule of `trainer.max_epochs`; None for all of them.
+        watchers: further callbacks, which know what selection measured.
     """
 
     name: str
@@ -109,6 +127,7 @@ class Fit:
     loggers: Sequence[Logger] = ()
     selection: Selection | None = None
     n_epochs: int | None = None
+    watchers: Sequence[Callback] = ()
 
     def run(self, cfg: DictConfig) -> Outcome:
         """Trains; the model then has the weights of the best epoch, or of the last one.
@@ -161,9 +180,9 @@ class Fit:
                 # Lightning finds the best epoch again by this name: if it were relative, a fit resumed from elsewhere would forget it.
                 # And its own last.ckpt would be the last best one.
                 callback.dirpath, callback.save_last = str(self.folder.resolve()), False
-        first = [LossLog(self.folder / LOSSES, self.name), FreshTexts()]
+        first = [WithoutPretrained(), LossLog(self.folder / LOSSES, self.name), FreshTexts()]
         last = ModelCheckpoint(self.folder, LAST.removesuffix(".ckpt"), enable_version_counter=False)  # knows the best one: comes after
-        measured = [self.selection] if self.selection else []
+        measured = [self.selection, *self.watchers] if self.selection else []
         if self._chooses(cfg):
             return [*first, *measured, StayStopped(), *callbacks, last]
         return [*first, *measured, *(c for c in callbacks if not isinstance(c, EarlyStopping | ModelCheckpoint)), last]
@@ -179,17 +198,24 @@ def without_expected_warnings() -> Iterator[None]:
 
 
 def save_weights(model: JointModel, path: Path, checkpoint: str = "") -> None:
-    """Writes what the model has learnt, or what a Lightning checkpoint of it holds, as safetensors; a frozen encoder is left out."""
+    """Writes what the model has learnt, or what a Lightning checkpoint of it holds, as safetensors.
+
+    What the encoder has learnt goes into a file of its own beside it; what is frozen is left out.
+    """
     if checkpoint:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
-    save_file({name: value.contiguous() for name, value in learnt(model).items()}, path)
+        of_model = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+        model.load_state_dict(of_model, strict=False)
+    state = {name: value.contiguous() for name, value in learnt(model).items()}
+    save_file({name: value for name, value in state.items() if not name.startswith(OF_ENCODER)}, path)
+    if of_encoder := {name.removeprefix(OF_ENCODER): value for name, value in state.items() if name.startswith(OF_ENCODER)}:
+        save_file(of_encoder, path.with_name(ENCODER))
 
 
 def learnt(model: JointModel) -> dict[str, torch.Tensor]:
     """Everything that training changes, by name: trainable parameters, and running means."""
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    return {name: value for name, value in model.state_dict().items() if name not in frozen and not name.startswith("texts.encoder.")} | {
+    return {name: value for name, value in model.state_dict().items() if name not in frozen and not name.startswith(OF_ENCODER)} | {
         name: p.detach() for name, p in model.named_parameters() if p.requires_grad
     }
 
@@ -201,6 +227,8 @@ def load_weights(model: JointModel, path: Path) -> None:
         DataError: the file belongs to another configuration.
     """
     state = load_file(path)
+    if path.with_name(ENCODER).exists():
+        state |= {OF_ENCODER + name: value for name, value in load_file(path.with_name(ENCODER)).items()}
     wanted = {name: tuple(value.shape) for name, value in learnt(model).items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if wanted != found:

@@ -107,13 +107,13 @@ class Judge:
         return read_lists(path, self.dataset)
 
     def judge(self, method: str, lists: Mapping[str, Lists], vectors: NDArray | None = None) -> None:
-        """Evaluates a method's lists of both splits and writes them into the run's folder.
+        """Evaluates a method's lists, of both splits or of validation weeks alone, and writes them into the run's folder.
 
         Args:
             vectors: text vectors of the items [n_items, d], for the distance within lists.
         """
         platt = fit_platt(lists["validation"])
-        for split in SPLITS:
+        for split in lists:
             path = self.folder / "lists" / ("" if split == "test" else split) / f"{method}.parquet"
             write_lists(lists[split], self.dataset, path)
             evaluation = evaluate(

@@ -5,7 +5,7 @@ Reference: Okabe and Ito (2008), Color universal design.
 """
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -89,11 +89,12 @@ def head_styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 @_style()
-def leaderboard(metrics: pl.DataFrame) -> Figure:
+def leaderboard(metrics: pl.DataFrame, ours: Collection[str] = (JOINT,)) -> Figure:
     """Every method's value with its 95% interval, one panel per headline metric that has values, the joint model highlighted.
 
     Args:
         metrics: rows of `Evaluation.table` of one split.
+        ours: the methods to highlight.
 
     Raises:
         DataError: no headline metric has a value.
@@ -103,7 +104,10 @@ def leaderboard(metrics: pl.DataFrame) -> Figure:
     figure, axes = _grid(len(panels), columns=5, height=0.8 + 0.24 * len(methods), sharey=True)
     for place, ((name, metric), part) in enumerate(panels.items()):
         _dots(
-            axes[place], part, {method: row for row, method in enumerate(methods)}, dict.fromkeys(methods, "#57606a") | {JOINT: HIGHLIGHT}
+            axes[place],
+            part,
+            {method: row for row, method in enumerate(methods)},
+            dict.fromkeys(methods, "#57606a") | dict.fromkeys(ours, HIGHLIGHT),
         )
         axes[place].set_title(f"{name.replace('_', ' ')}\n{TITLES[metric]}")
         axes[place].xaxis.set_major_locator(MaxNLocator(3))
@@ -301,7 +305,7 @@ def _year(ax: Axes, week: np.ndarray, share: np.ndarray) -> None:
     ax.set_xticks(MONTH_STARTS, [month[0] for month in MONTHS], ha="left")
     ax.set_xlim(0, 52)
     ax.yaxis.set_major_locator(MaxNLocator(3))
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.grid(axis="x", visible=False)
 
 

@@ -8,7 +8,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
 from seasonrec.experiments.memory import gpu_torch
+
+
+def asked(folder: Path) -> dict[str, Any]:
+    """What the command line of a run asked for: its words as "overrides", and the choice from every config group as "choices".
+
+    Args:
+        folder: of the run; empty where Hydra does not run one there.
+    """
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    # Of a program whose last command only printed, e.g. --help, Hydra still holds a configuration, which names no folder.
+    if hydra is None or OmegaConf.is_missing(hydra.runtime, "output_dir") or Path(hydra.runtime.output_dir).resolve() != folder.resolve():
+        return {"overrides": [], "choices": {}}
+    choices = {group: choice for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    return {"overrides": list(hydra.overrides.task), "choices": choices}
 
 
 def code_version() -> dict[str, Any]:

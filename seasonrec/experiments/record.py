@@ -28,7 +28,7 @@ from seasonrec.experiments import memory, provenance
 from seasonrec.schema import TIME
 
 RECORD: Final = "run.json"
-RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+RUNNING, FINISHED, FAILED, PRUNED = "running", "finished", "failed", "pruned"
 WITHIN, SO_FAR = "peak within the stage", "peak of the process so far"
 # Columns of the tables in a run's folder. Examples have more: one per head, and a score is the sum of its heads' parts.
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -42,6 +42,7 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
 _WHOLE: Final = ("k", "n_queries", "epoch", "step", "week", "week_of_year", "rank")
 _TEXT: Final = ("method", "split", "slice", "metric", "other", "fit", "name", "date", "item_id", "text", "user_id", "season")
 _SECRET: Final = re.compile(r"^token$|(?:^|_)(?:api_?key|password|secret|credentials?|(?:access|auth|api|hf)_token)$", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")
 _MASK: Final = "***"
 
 
@@ -65,7 +66,7 @@ class RunRecord:
         earlier = read_record(self.folder) if (self.folder / RECORD).exists() else {}
         self._peaks: list[float] = []  # of the open stages, outermost first
         self._error: BaseException | None = None
-        now = _now()
+        now, asked = _now(), provenance.asked(self.folder)
         self._content: dict[str, Any] = {
             "status": RUNNING,
             "error": None,
@@ -74,6 +75,8 @@ class RunRecord:
             "resumed": [*earlier.get("resumed", []), *([now] if earlier else [])],
             "finished": None,
             "command": shlex.join(_masked_word(word) for word in (sys.argv if command is None else command)),
+            "overrides": earlier.get("overrides", [] if earlier else [_masked_word(word) for word in asked["overrides"]]),
+            "choices": earlier.get("choices", {} if earlier else asked["choices"]),
             "seed": plain(config.get("seed"), "config.seed"),
             "seasonrec": provenance.version("seasonrec"),
             "code": provenance.code_version(),
@@ -147,9 +150,9 @@ class RunRecord:
         if name == "metrics":
             frame.write_parquet(self.folder / f"{name}.parquet")
 
-    def finish(self) -> None:
-        """Ends the record of a run that went well."""
-        self._content |= {"status": FINISHED, "stage": None, "finished": _now()}
+    def finish(self, status: str = FINISHED) -> None:
+        """Ends the record of a run that went well, or as far as its study wanted it to."""
+        self._content |= {"status": status, "stage": None, "finished": _now()}
         self.save()
 
     def fail(self, error: BaseException) -> None:
@@ -180,10 +183,10 @@ class RunRecord:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None:
-            self.finish()
-        else:
+        if error is not None:
             self.fail(error)
+        elif self._content["finished"] is None:
+            self.finish()
 
     def _begin_peak(self) -> bool:
         # Resetting forgets what the stages around this one have reached: keep it first.
@@ -267,12 +270,19 @@ def plain(value: Any, where: str) -> Any:
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _MASK if part and _SECRET.search(key) else _masked(part) for key, part in value.items()}
+    if isinstance(value, str):
+        return without_password(value)
     return [_masked(part) for part in value] if isinstance(value, list) else value
 
 
 def _masked_word(word: str) -> str:
     key, equals, _ = word.partition("=")
-    return f"{key}={_MASK}" if equals and _SECRET.search(key.rpartition(".")[2]) else word
+    return f"{key}={_MASK}" if equals and _SECRET.search(key.rpartition(".")[2]) else without_password(word)
+
+
+def without_password(text: str) -> str:
+    """The text with the password of every URL in it masked, e.g. of a study's database."""
+    return _PASSWORD.sub(rf"\1{_MASK}@", text)
 
 
 def _check_columns(name: str, frame: pl.DataFrame, where: str) -> None:

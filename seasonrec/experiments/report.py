@@ -7,7 +7,7 @@ data is escaped: text is safe unless it is `Html`, which only this module makes.
 import base64
 import html
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from seasonrec.evaluation.tables import ABSENT, HEADLINES, TITLES, markdown
 from seasonrec.experiments import plots
 from seasonrec.experiments.plots import JOINT
 from seasonrec.experiments.record import FAILED, RECORD, TABLES, read_record, read_table
+from seasonrec.experiments.shared_encoder import TEXT_PROFILE, TUNED
 
 REPORT: Final = "report.html"
 DPI: Final = 150
@@ -56,6 +57,42 @@ def write_report(folder: str | Path) -> Path:
     return path
 
 
+def write_comparison(
+    folder: Path,
+    summary: pl.DataFrame,
+    split: str,
+    tests: pl.DataFrame | None,
+    reference: str,
+    ours: Sequence[str],
+    notes: Sequence[str],
+    runs: pl.DataFrame,
+) -> Path:
+    """The path of report.html about several runs; its picture also goes to plots/leaderboard.png.
+
+    Args:
+        summary: rows of `over_seeds` with column method.
+        split: to show.
+        tests: from `compare`, of the method `reference`; None where there were none.
+        ours: the methods to highlight.
+        notes: what a reader has to know of the numbers.
+        runs: which runs are behind `ours`.
+    """
+    of_split = summary.filter(split=split)
+    methods, picture = plots.ranked(of_split), partial(_picture, folder)
+    caption = f"Means and 95% intervals over seeds on the {split} weeks, best first; no metric leaves 0 to 1."
+    drawn = of_split.with_columns(pl.col("low", "high").clip(0, 1))
+    board = _leaderboard(of_split, methods, ours) + picture("leaderboard", partial(plots.leaderboard, drawn, ours), caption)
+    listed = _table(runs.columns, [[ABSENT if cell is None else str(cell) for cell in row] for row in runs.iter_rows()])
+    sections = {
+        f"{split.title()} weeks": Html(board + _list_of(notes)),
+        "Is the difference real?": _missing("There were no tests.") if tests is None else _significance(tests, methods, reference),
+        "The runs": listed,
+    }
+    path = folder / REPORT
+    path.write_text(_html(f"{len(runs)} runs", Html(""), sections), encoding="utf-8", errors="xmlcharrefreplace")
+    return path
+
+
 def _page(folder: Path, run: Mapping[str, Any], metrics: pl.DataFrame, tables: Mapping[str, pl.DataFrame | None]) -> str:
     split = _split(metrics)
     of_split = metrics.filter(split=split)
@@ -69,15 +106,16 @@ def _page(folder: Path, run: Mapping[str, Any], metrics: pl.DataFrame, tables: M
         "Three users, two seasons": needs("examples", _examples),
         "Items through the year": needs("seasonality", lambda year: picture("seasonality", partial(plots.seasonality, year), YEAR_NOTE)),
         "Loss terms": needs("losses", partial(_losses, picture=picture)),
+        "The text encoder": _encoder((run.get("facts") or {}).get("encoder"), of_split),
         "The run": _run(run) if run else _missing(f"The folder has no {RECORD}."),
     }
-    return PAGE.format(
-        title=html.escape(f"{folder.resolve().parent.name} / {folder.resolve().name}"),
-        style=STYLE,
-        subtitle=_subtitle(run),
-        headline=_headline(of_split, split, methods, tables["significance"]),
-        body="".join(f"<section><h2>{html.escape(title)}</h2>{content}</section>" for title, content in sections.items()),
-    )
+    header = Html(f"<p class='quiet'>{_subtitle(run)}</p>{_headline(of_split, split, methods, tables['significance'])}")
+    return _html(f"{folder.resolve().parent.name} / {folder.resolve().name}", header, sections)
+
+
+def _html(title: str, header: Html, sections: Mapping[str, Html]) -> str:
+    body = "".join(f"<section><h2>{html.escape(name)}</h2>{content}</section>" for name, content in sections.items())
+    return PAGE.format(title=html.escape(title), style=STYLE, header=header, body=body)
 
 
 def _results(metrics: pl.DataFrame, split: str, methods: Sequence[str], picture: Picture) -> Html:
@@ -147,13 +185,19 @@ def _values(metrics: pl.DataFrame, pair: Pair) -> dict[str, float]:
 # ---- tables of numbers ----
 
 
-def _leaderboard(metrics: pl.DataFrame, methods: Sequence[str]) -> Html:
+def _leaderboard(metrics: pl.DataFrame, methods: Sequence[str], ours: Collection[str] = (JOINT,)) -> Html:
     best = {pair: max(_values(metrics, pair).values(), default=None) for pair in HEADLINES}
     cells = {(row["method"], row["slice"], row["metric"]): row for row in metrics.iter_rows(named=True)}
-    rows = [[method, *(_interval(cells.get((method, *pair)), best[pair]) for pair in HEADLINES)] for method in methods]
+    names = {method: _two_lines(method, f"seeds: {n}") for method, n in _seeds(metrics).items()}
+    rows = [[names.get(method, method), *(_interval(cells.get((method, *pair)), best[pair]) for pair in HEADLINES)] for method in methods]
     queries = {row["slice"]: row["n_queries"] for row in metrics.iter_rows(named=True)}
     heads = [_two_lines(_name(pair), f"{queries.get(pair[0], 0):,} queries") for pair in HEADLINES]
-    return _table(["method", *heads], rows, ours=JOINT)
+    return _table(["method", *heads], rows, ours=[names.get(method, method) for method in ours])
+
+
+def _seeds(metrics: pl.DataFrame) -> dict[str, int]:
+    """Over how many seeds each method's values are means; of the values of one run, nothing."""
+    return dict(metrics.group_by("method").agg(pl.col("n_seeds").max()).iter_rows()) if "n_seeds" in metrics.columns else {}
 
 
 def _interval(row: Mapping[str, Any] | None, best: float | None) -> str:
@@ -167,11 +211,13 @@ def _beyond_accuracy(metrics: pl.DataFrame, methods: Sequence[str]) -> Html:
     everything = metrics.filter(slice="all")
     names = everything["metric"].unique(maintain_order=True).to_list()
     values = {name: _values(everything, ("all", name)) for name in names}
-    return _table(["method", *names], [[method, *(_number(values[name].get(method)) for name in names)] for method in methods], ours=JOINT)
+    return _table(
+        ["method", *names], [[method, *(_number(values[name].get(method)) for name in names)] for method in methods], ours=[JOINT]
+    )
 
 
-def _significance(table: pl.DataFrame, methods: Sequence[str]) -> Html:
-    """Differences of the joint model to each other method, with intervals and corrected p, and what could be detected."""
+def _significance(table: pl.DataFrame, methods: Sequence[str], reference: str = JOINT) -> Html:
+    """Differences of a method to each other one, with intervals and corrected p, and what could be detected."""
     pairs = list(table.select("slice", "metric").unique(maintain_order=True).iter_rows())
     cells = {(row["other"], row["slice"], row["metric"]): _difference(row) for row in table.iter_rows(named=True)}
     present = table["other"].unique(maintain_order=True).to_list()
@@ -180,7 +226,7 @@ def _significance(table: pl.DataFrame, methods: Sequence[str]) -> Html:
     largest = table.group_by("slice", "metric").agg(pl.col("detectable").max())
     detectable = {(name, metric): value for name, metric, value in largest.iter_rows()}
     rows.append(["detectable", *(_number(detectable.get(pair)) for pair in pairs)])
-    return Html(f"<p>{SIGNIFICANCE_NOTE}</p>" + _table([f"{JOINT} minus", *map(_name, pairs)], rows))
+    return Html(f"<p>{SIGNIFICANCE_NOTE}</p>" + _table([f"{reference} minus", *map(_name, pairs)], rows))
 
 
 def _difference(row: Mapping[str, Any]) -> str:
@@ -200,6 +246,45 @@ def _losses(table: pl.DataFrame, picture: Picture) -> Html:
     rows = [[f"{fit} fit", *(_number(values.get((fit, name))) for name in names)] for fit in fits]
     drawn = picture("losses", partial(plots.losses, table), "Every step's value and a smooth line through it.")
     return Html(drawn + _table(["mean of the last epoch", *(styles[name][0] for name in names)], rows))
+
+
+# ---- the text encoder ----
+
+
+def _encoder(told: Mapping[str, Any] | None, metrics: pl.DataFrame) -> Html:
+    """What of it learnt, how well it knew the shop's words, and the text profile before and after, slice by slice."""
+    known = _knowledge(told["trainable_share"], told["language"]) if told else _missing("The record says nothing of it.")
+    if TUNED not in metrics["method"]:
+        return Html(known + _missing("It did not learn, so there is no before and after."))
+    return Html(known + f"<p>{ENCODER_NOTE}</p>" + _before_and_after(metrics))
+
+
+def _knowledge(share: float, language: Mapping[str, Any]) -> Html:
+    rows = [
+        ["parameters that learn", f"{share:.2%}"],
+        [f"tokens a product text, of {language['n_texts']:,}", _number(language["tokens_per_text"], ".1f")],
+        ["product texts longer than it reads", _number(language["cut_texts"], ".2%")],
+        ["unknown tokens", _number(language["unknown_tokens"], ".2%")],
+        ["words in several pieces", _number(language["split_words"], ".1%")],
+        ["pieces a word", _number(language["pieces_per_word"], ".3f")],
+        *([[f"loss of the {language['loss_of']} before training, nats", f"{language['loss']:.3f}"]] if language["loss_of"] else []),
+    ]
+    return _table(["", "encoder"], rows)
+
+
+def _before_and_after(metrics: pl.DataFrame) -> Html:
+    values = metrics.filter(pl.col("metric").is_in(TITLES)).pivot("method", index=["slice", "metric"], values="value")
+    cells = {(row["slice"], row["metric"]): (row[TEXT_PROFILE], row[TUNED]) for row in values.iter_rows(named=True)}
+    rows = [
+        [name, *(cell for metric in TITLES for cell in _change(*cells.get((name, metric), (None, None))))]
+        for name in values["slice"].unique(maintain_order=True)
+    ]
+    return _table(["slice", *(f"{title} {what}" for title in TITLES.values() for what in ("before", "after", "difference"))], rows)
+
+
+def _change(before: float | None, after: float | None) -> list[str]:
+    difference = None if before is None or after is None else after - before
+    return [_number(before), _number(after), _number(difference, "+.4f")]
 
 
 # ---- users ----
@@ -338,12 +423,11 @@ def _picture(folder: Path, name: str, draw: Callable[[], Figure], caption: str) 
     return Html(f"<figure><img alt='{note}' src='data:image/png;base64,{data}'><figcaption>{note}</figcaption></figure>")
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, ours: str | None = None, kind: str = "numbers") -> Html:
-    """A table; the row whose first cell is `ours` stands out."""
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, ours: Collection[str] = (), kind: str = "numbers") -> Html:
+    """A table; rows whose first cell is one of `ours` stand out."""
     head = "".join(f"<th>{_safe(cell)}</th>" for cell in heads)
     body = "".join(
-        f"<tr{' class=ours' if ours is not None and row[0] == ours else ''}>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>"
-        for row in rows
+        f"<tr{' class=ours' if row[0] in ours else ''}>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>" for row in rows
     )
     return Html(f"<div class='wide'><table class='{kind}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
 
@@ -354,6 +438,10 @@ def _folded(title: str, content: Html) -> Html:
 
 def _two_lines(first: str, *others: str) -> Html:
     return Html(_safe(first) + "".join(f"<small>{_safe(other)}</small>" for other in others))
+
+
+def _list_of(notes: Sequence[str]) -> Html:
+    return Html(f"<ul>{''.join(f'<li>{html.escape(note)}</li>' for note in notes)}</ul>")
 
 
 def _missing(text: str) -> Html:
@@ -380,6 +468,10 @@ SIGNIFICANCE_NOTE: Final = (
     f"Paired bootstrap over users: mean difference, 95% interval, Holm-corrected p. Coloured where p &lt; {ALPHA}. "
     "The last row is the smallest true difference that these queries would show 4 times out of 5."
 )
+ENCODER_NOTE: Final = (
+    "The text profile, which ranks by likeness in words alone, with the encoder before and after fine-tuning. "
+    "Where it lost, fine-tuning made the encoder itself worse at that."
+)
 EXAMPLES_NOTE: Final = "What the model would show on two days of the year. A score is the sum of what each head gives to it."
 WEEKS_NOTE: Final = "Every method in every week."
 GROUP_NOTE: Final = "Every method as a dot; the joint model with its 95% interval."
@@ -393,7 +485,7 @@ PAGE: Final = """<!DOCTYPE html>
 <style>{style}</style>
 </head>
 <body>
-<header><h1>{title}</h1><p class="quiet">{subtitle}</p>{headline}</header>
+<header><h1>{title}</h1>{header}</header>
 {body}
 </body>
 </html>

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -11,20 +12,24 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback
 
 from seasonrec.baselines.personal_frequency import PersonalFrequency
 from seasonrec.data.dataset import Dataset
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.errors import ConfigError
+from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.selection import Selection
 from seasonrec.evaluation.tables import selection_score
-from seasonrec.experiments.build import Joint, baselines_of, cache_folder, calendar_of, dataset_of, joint_of, texts_of
+from seasonrec.experiments.build import Joint, baseline_nodes, baselines_of, cache_folder, calendar_of, dataset_of, joint_of, texts_of
 from seasonrec.experiments.examples import write_examples
 from seasonrec.experiments.fit import LOSSES, Fit, Outcome
 from seasonrec.experiments.judge import SPLITS, Judge
 from seasonrec.experiments.recommender import FITS, Recommender, unchanged
-from seasonrec.experiments.record import RunRecord, read_record
+from seasonrec.experiments.record import PRUNED, RunRecord, read_record
 from seasonrec.experiments.report import write_report
+from seasonrec.experiments.shared_encoder import describe, judge_tuned
+from seasonrec.experiments.tracking import Trackers
 from seasonrec.joint.model import JointModel
 
 log = logging.getLogger(__name__)
@@ -36,9 +41,14 @@ def train(cfg: DictConfig) -> float:
     """Trains, evaluates and reports; returns the selection metric on validation weeks, by which sweeps choose."""
     cfg = resumed(cfg) if cfg.resume else cfg
     folder = Path(cfg.paths.run)
+    if cfg.get("sweep"):
+        raise ConfigError(f"sweep={cfg.sweep.name}: a study is run by `seasonrec sweep`, or by -m hydra/sweeper=seasonrec_optuna")
+    if cfg.stage not in STAGES:
+        raise ConfigError(f"stage is {cfg.stage!r}, wanted {' or '.join(STAGES)}")
     begin(cfg)
-    with RunRecord(folder, plain_config(cfg)) as record:
-        return Run(cfg, folder, record).go()
+    with Trackers(cfg.logger, folder) as trackers, RunRecord(folder, plain_config(cfg)) as record:
+        trackers.begin(record)
+        return STAGES[cfg.stage](Run(cfg, folder, record, trackers))
 
 
 def resumed(cfg: DictConfig) -> DictConfig:
@@ -72,10 +82,11 @@ class Run:
 
     Args:
         folder: of the run.
+        trackers: the run's loggers.
     """
 
-    def __init__(self, cfg: DictConfig, folder: Path, record: RunRecord):
-        self.cfg, self.folder, self.record = cfg, folder, record
+    def __init__(self, cfg: DictConfig, folder: Path, record: RunRecord, trackers: Trackers):
+        self.cfg, self.folder, self.record, self.trackers = cfg, folder, record, trackers
 
     def go(self) -> float:
         """All stages; the selection metric."""
@@ -85,6 +96,7 @@ class Run:
             judge = judge_of(self.cfg, dataset, self.folder)
         with self.record.stage("texts"):
             texts = {split: texts_of(self.cfg, dataset, dataset.split.weeks[split].start) for split in SPLITS}
+            describe(self.record, texts["test"], self.cfg.seed)
             vectors = texts["test"].item_vectors()  # distance within lists is measured alike for all methods: before training
         with self.record.stage("baselines"):
             judge_baselines(self.cfg, judge, texts)
@@ -92,6 +104,8 @@ class Run:
         with self.record.stage("evaluation"):
             lists = {split: judge.rank(METHOD, joint.scorer, split) for split, joint in joints.items()}
             judge.judge(METHOD, lists, vectors)
+            if texts["test"].trained:
+                judge_tuned(self.cfg, judge, texts, vectors)
             score = selection_score(judge.of(METHOD, "validation"), judge.of(REFERENCE, "validation"))
             self.record.facts(selection=score)
             self._write(judge)
@@ -104,23 +118,56 @@ class Run:
         log.info("report: %s", report)
         return score
 
+    def select(self) -> float:
+        """The stages up to the selection fit; the selection metric. What happened in test weeks is not there to be seen.
+
+        In-season labels alone are made from the whole file before it is cut: they say no more than how a season goes.
+        """
+        with self.record.stage("data"):
+            whole = unchanged(dataset_of(self.cfg), self.folder)
+            self.record.data(whole)
+            dataset, labels = whole.before_test(), season_labels(whole)
+            judge = judge_of(self.cfg, dataset, self.folder)
+            judge.labels = labels
+            del whole
+        with self.record.stage("texts"):
+            texts = texts_of(self.cfg, dataset, dataset.split.weeks["validation"].start)
+        with self.record.stage("baselines"):
+            judge_baselines(self.cfg, judge, {"validation": texts}, [REFERENCE])
+        joints = {"validation": joint_of(self.cfg, dataset, texts)}
+        trial = instantiate(self.cfg.trial)
+        chosen = self._selection_fit(dataset, judge, joints, [trial] if trial else [])
+        self.record.facts(parameters=parameters(joints["validation"].model), epochs=chosen.n_epochs)
+        self.record.table("losses", pl.read_csv(self.folder / FITS / "selection" / LOSSES))
+        with self.record.stage("evaluation"):
+            judge.judge(METHOD, {"validation": judge.rank(METHOD, joints["validation"].scorer, "validation")})
+            score = selection_score(judge.of(METHOD, "validation"), judge.of(REFERENCE, "validation"))
+            self.record.facts(selection=score)
+            self.record.table("metrics", judge.metrics)
+        if trial and trial.pruned:
+            self.record.finish(PRUNED)
+        return score
+
     def _fits(self, dataset: Dataset, judge: Judge, texts: dict[str, CatalogueTexts]) -> dict[str, Joint]:
         """The selection fit, and the final fit with its choices; the models by the split that they may rank."""
         joints = {split: joint_of(self.cfg, dataset, texts[split]) for split in SPLITS}
-        loggers = [instantiate(logger) for logger in self.cfg.logger.values()]
-        with self.record.stage("selection fit"):
-            queries, reference = judge.selection_queries(REFERENCE, self.cfg.eval.n_selection)
-            scorer, batch_size = joints["validation"].scorer, self.cfg.eval.batch_size
-            selection = Selection(scorer, dataset.timeline, queries, judge.labels, reference, batch_size=batch_size)
-            chosen = self._fit("selection", "validation", dataset, joints, loggers=loggers, selection=selection)
+        chosen = self._selection_fit(dataset, judge, joints)
         with self.record.stage("final fit"):
-            self._fit("final", "test", dataset, joints, loggers=loggers, n_epochs=chosen.n_epochs)
+            self._fit("final", "test", dataset, joints, n_epochs=chosen.n_epochs)
         self.record.facts(parameters=parameters(joints["test"].model), epochs=chosen.n_epochs)
         self.record.table("losses", pl.concat([pl.read_csv(self.folder / FITS / name / LOSSES) for name in ("selection", "final")]))
         return joints
 
+    def _selection_fit(self, dataset: Dataset, judge: Judge, joints: dict[str, Joint], watchers: Sequence[Callback] = ()) -> Outcome:
+        with self.record.stage("selection fit"):
+            queries, reference = judge.selection_queries(REFERENCE, self.cfg.eval.n_selection)
+            scorer, batch_size = joints["validation"].scorer, self.cfg.eval.batch_size
+            selection = Selection(scorer, dataset.timeline, queries, judge.labels, reference, batch_size=batch_size)
+            return self._fit("selection", "validation", dataset, joints, selection=selection, watchers=watchers)
+
     def _fit(self, name: str, split: str, dataset: Dataset, joints: dict[str, Joint], **kwargs: Any) -> Outcome:
-        fit = Fit(name, dataset, joints[split], dataset.split.weeks[split].start, self.folder / FITS / name, **kwargs)
+        week, loggers = dataset.split.weeks[split].start, self.trackers.of(name)
+        fit = Fit(name, dataset, joints[split], week, self.folder / FITS / name, loggers=loggers, **kwargs)
         return fit.run(self.cfg)
 
     def _write(self, judge: Judge) -> None:
@@ -128,6 +175,9 @@ class Run:
         self.record.table("weeks", judge.weeks())
         if (significance := judge.significance(METHOD)) is not None:
             self.record.table("significance", significance)
+
+
+STAGES: Final = {"whole": Run.go, "selection": Run.select}
 
 
 def judge_of(cfg: DictConfig, dataset: Dataset, folder: Path) -> Judge:
@@ -144,16 +194,22 @@ def judge_of(cfg: DictConfig, dataset: Dataset, folder: Path) -> Judge:
     )
 
 
-def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTexts]) -> None:
-    """Ranks and evaluates every configured baseline, and personal frequency in any case, which selection is measured by."""
-    baselines = {split: {REFERENCE: PersonalFrequency(), **baselines_of(cfg, texts[split])} for split in SPLITS}
-    configs = {name: OmegaConf.to_container(node, resolve=True) for name, node in cfg.baseline.items()}
+def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTexts], names: Sequence[str] | None = None) -> None:
+    """Ranks and evaluates every configured baseline, and personal frequency in any case, which selection is measured by.
+
+    Args:
+        texts: the shop's texts by the splits to judge on, the last one's for the distance within lists.
+        names: of the baselines to judge; None for all.
+    """
+    baselines = {split: {REFERENCE: PersonalFrequency(), **baselines_of(cfg, of_split)} for split, of_split in texts.items()}
+    *_, last = texts.values()
+    configs = {name: OmegaConf.to_container(node, resolve=True) for name, node in baseline_nodes(cfg, last.trained).items()}
     # Texts as known at a cut-off come from data and encoder.
-    encoder, vectors = OmegaConf.to_container(cfg.encoder, resolve=True), texts["test"].item_vectors()
-    for name in baselines["test"]:
+    encoder, vectors = OmegaConf.to_container(cfg.encoder, resolve=True), last.item_vectors()
+    for name in names or baselines["validation"]:
         config = {"method": configs.get(name), "encoder": encoder}
         scorer = lambda split, name=name: baselines[split][name]
-        lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in SPLITS}
+        lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in texts}
         judge.judge(name, lists, vectors)
 
 

@@ -113,6 +113,23 @@ def run(command, words, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def two_seeds(command, words, tmp_path_factory) -> Path:
+    """The folder of a multirun: seeds 0 and 1 of one epoch each, with every logger that is installed."""
+    folder = tmp_path_factory.mktemp("multirun") / "train" / "today"
+    short = [
+        "trainer.max_epochs=1",
+        "trainer.log_every_n_steps=1",
+        "sampling.n_weeks=6",
+        "trainer.enable_progress_bar=false",
+        "~callbacks.progress",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_SILENT", "true")
+        command("train", *words, *short, "logger=many", "seed=0,1", f"hydra.sweep.dir={folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def composed(words) -> Callable[..., DictConfig]:
     """The config of a quick `train`, with overrides and without a progress bar."""
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from seasonrec.baselines.popular import Popular
 from seasonrec.baselines.text_profile import TextProfile
+from seasonrec.data.batches import N_FACTS
 from seasonrec.errors import ConfigError
 from seasonrec.experiments.build import baselines_of, calendar_of, texts_of
 
@@ -61,8 +62,8 @@ def test_demand_of_neighbours_in_words_can_be_left_out(joint, dataset):
     with_, without = joint(), joint("model.text_neighbours=null")
     now = dataset.timeline.at_week(60)
     own = without.batcher.moments(now).demand
-    assert torch.equal(with_.batcher.moments(now).demand[:, : own.shape[1] - 3], own[:, :-3])
-    assert with_.batcher.moments(now).demand.shape[1] == 2 * own.shape[1] - 3
+    assert torch.equal(with_.batcher.moments(now).demand[:, : own.shape[1] - N_FACTS], own[:, :-N_FACTS])
+    assert with_.batcher.moments(now).demand.shape[1] == 2 * own.shape[1] - N_FACTS
 
 
 def test_baselines_that_read_texts_get_the_vectors_of_the_cut_off(composed, texts):

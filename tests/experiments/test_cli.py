@@ -66,7 +66,7 @@ def failure(capsys, *argv):
 def test_help_without_a_verb_names_every_verb(capsys):
     cli.main([])
     said = capsys.readouterr().out
-    assert [line.split()[0] for line in said.splitlines()[4:8]] == ["train", "evaluate", "recommend", "check-data"]
+    assert [line.split()[0] for line in said.splitlines()[4:8]] == ["train", "evaluate", "recommend", "report"]
 
 
 def test_the_version_is_the_packages_own(capsys):
@@ -123,7 +123,7 @@ def test_help_shows_the_choices_of_each_group(capsys):
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
     said = capsys.readouterr().out
-    assert "logger: csv, many, none, tensorboard, wandb\n" in said
+    assert "logger: csv, many, mlflow, none, tensorboard, wandb\n" in said
     assert "trainer: auto, cpu, gpu\n" in said
 
 

@@ -1,5 +1,6 @@
 """Keys that Hydra would let pass inside a file, found by `check_config`."""
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,3 +126,9 @@ def test_a_target_that_cannot_be_called_is_an_error(target, message):
 def test_the_nearest_names_are_all_names_where_none_is_near():
     assert nearest("zzz", ["b", "a"]) == "known are a, b"
     assert nearest("zzz", []) == "there are none"
+
+
+def test_a_package_that_is_missing_names_the_extra_that_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ConfigError, match=r"^call\._target_: cannot import peft\.LoraConfig: .*; pip install 'seasonrec\[lora\]'$"):
+        check(call={"_target_": "peft.LoraConfig"})

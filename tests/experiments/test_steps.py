@@ -25,9 +25,16 @@ from seasonrec.losses import bpr, squared_error
 
 CHOICES = [
     f"{group}={path.stem}"
-    for group in ("head/seasonal", "head/cf", "head/content", "mixer", "loss", "finetune")
+    for group in ("head/seasonal", "head/cf", "head/content", "mixer", "loss", "loss/weighting", "finetune")
     for path in sorted((conf_dir() / group).glob("*.yaml"))
 ]
+WEIGHTS = {"weight/seasonal", "weight/cf", "weight/content"}
+COURSE = {  # what is logged beside the terms
+    "loss/weighting=uncertainty": WEIGHTS,
+    "loss/weighting=gradnorm": WEIGHTS,
+    "loss/weighting=dynamic_weight_average": WEIGHTS,
+    "loss/weighting=pcgrad": {"conflicts"},
+}
 NEED = {"loss=ratings": ("head/cf=matrix_factorization",), "head/cf=matrix_factorization": ("loss=ratings",)}
 
 
@@ -74,16 +81,16 @@ def step(cfg, dataset, n_steps=1):
     made = joint_of(cfg, dataset, texts_of(cfg, dataset, week))
     module = JointModule(made.model, made.loss, instantiate(cfg.optim), seed=0)
     module.logged = []
-    module.log = lambda name, value, **_: module.logged.append((name.removeprefix("train/loss/"), float(value)))
+    module.log = lambda name, value, **_: module.logged.append((name.removeprefix("train/").removeprefix("loss/"), float(value)))
     data = QueryData(dataset.timeline.at_week(week), made.batcher, instantiate(cfg.sampling), 0)
-    optimizer = torch.optim.AdamW(module.optimisation.groups(made.model))
-    before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
+    optimizer = torch.optim.AdamW([*module.optimisation.groups(made.model), *module.weighting.groups()])
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
     made.model.train()
     for number, batch in zip(range(n_steps), data.train_dataloader(), strict=False):
         optimizer.zero_grad()
         module.training_step(batch, number).backward()
         optimizer.step()
-    moved = {name for name, p in made.model.named_parameters() if not torch.equal(p, before[name])}
+    moved = {name.removeprefix("model.") for name, p in module.named_parameters() if not torch.equal(p, before[name])}
     return made, module.logged, moved
 
 
@@ -95,11 +102,12 @@ def test_every_choice_takes_a_step(composed, dataset, rated_config, rated_datase
     group, _, name = choice.partition("=")
     heads = {"seasonal", "cf", "content"} - ({group.removeprefix("head/")} if name == "none" else set())
     assert set(made.model.heads) == heads
-    assert {term for term, _ in logged} == heads | {"seasonal", "total"}
+    assert {term for term, _ in logged} == heads | {"seasonal", "total"} | COURSE.get(choice, set())
     assert all(np.isfinite(value) for _, value in logged)
     # Something of every head moves, the mixer where it has weights, and the encoder just where its mode says so.
     assert {name.split(".")[1] for name in moved if name.startswith("heads.")} == heads
     assert any(name.startswith("mixer.") for name in moved)
+    assert ("weighting.log_weight" in moved) == (choice in ("loss/weighting=uncertainty", "loss/weighting=gradnorm"))
     mode: FineTuning = instantiate(cfg.finetune)
     assert any(name.startswith("texts.encoder.") for name in moved) == mode.trainable
     with torch.no_grad():

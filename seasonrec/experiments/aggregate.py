@@ -1,0 +1,284 @@
+"""One table from any set of runs: means over seeds, differences with paired tests, in every form that a paper or a page wants."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from glob import glob
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from seasonrec.errors import ConfigError, DataError, SeasonrecError
+from seasonrec.evaluation.evaluate import Evaluation, evaluate
+from seasonrec.evaluation.labels import season_labels
+from seasonrec.evaluation.lists import read_lists
+from seasonrec.evaluation.seeds import mean_evaluation, over_seeds
+from seasonrec.evaluation.significance import compare
+from seasonrec.evaluation.tables import differences, grid, selection_score
+from seasonrec.experiments.build import dataset_of
+from seasonrec.experiments.config import nearest
+from seasonrec.experiments.plots import JOINT
+from seasonrec.experiments.recommender import unchanged
+from seasonrec.experiments.record import FINISHED, RECORD, read_record, read_table
+from seasonrec.experiments.report import write_comparison
+from seasonrec.experiments.settings import labels, refuse_mixtures, settings_of
+from seasonrec.experiments.train import REFERENCE
+
+log = logging.getLogger(__name__)
+SUMMARY, TESTS, RUNS = "summary.csv", "significance.csv", "runs.csv"
+MARKDOWN, LATEX = "report.md", "report.tex"
+WIDTH: Final = 240  # characters; a table takes what it needs
+FLOOR: Final = 0.01  # of a corrected p, above which a reader is told that more resamples are needed
+SEEDS_NOTE: Final = "A value is the mean over seeds, ± half its 95% Student interval; of one seed there is no interval."
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run's folder says of it."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    metrics: pl.DataFrame
+
+    @property
+    def seed(self) -> int:
+        """That it ran with."""
+        return self.record["seed"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method of runs that differ by their seed only: a row of the table.
+
+    Args:
+        name: in the table.
+        method: in the runs.
+        label: in which settings these runs differ from the others.
+    """
+
+    name: str
+    method: str
+    label: str
+    runs: Sequence[FinishedRun]
+
+    @property
+    def summary(self) -> pl.DataFrame:
+        """Means over the runs, in the form of a metrics table."""
+        summary = over_seeds([run.metrics.filter(method=self.method) for run in self.runs])
+        return summary.select(pl.lit(self.name).alias("method"), pl.all())
+
+
+def report(cfg: DictConfig) -> pl.DataFrame:
+    """Prints the table of some runs and writes it into a folder; returns it, one row per method, split, slice and metric.
+
+    Raises:
+        ConfigError: an unknown split or row.
+        DataError: no finished runs there, or runs of different data.
+    """
+    runs = finished_runs(folders_of(cfg.runs))
+    rows = rows_of(runs)
+    summary = pl.concat([row.summary for row in rows])
+    split = split_of(cfg.split, runs)
+    against = reference_of(cfg.reference, rows, summary)
+    tests = compared(rows, against, split, cfg.n_resamples) if cfg.n_resamples and len(rows) > 1 else None
+    folder = Path(cfg.output)
+    write(folder, rows, summary, tests, split, against, notes_of(rows, tests, against, cfg.n_resamples))
+    console = Console(width=WIDTH)
+    console.print(grid(summary, split).rich())
+    if tests is not None:
+        console.print(differences(tests, against.name).rich())
+    log.info("%d runs: %s", len(runs), folder)
+    return summary
+
+
+def folders_of(given: str | Sequence[str]) -> list[Path]:
+    """The folders of runs under what a command line gives: run folders, folders of them such as a multirun's, patterns with *.
+
+    Raises:
+        DataError: one of them leads to no run.
+    """
+    folders: list[Path] = []
+    for pattern in map(str.strip, given.split(",") if isinstance(given, str) else given):
+        places = [pattern] if Path(pattern).exists() else sorted(glob(pattern), key=_in_order)
+        found = [run for place in places for run in _runs_under(Path(place))]
+        if not found:
+            raise DataError(
+                f"report: no {RECORD} in or under {pattern}; give folders of runs, e.g. outputs/train/* or multirun/train/<time>"
+            )
+        folders += found
+    return list({folder.resolve(): folder for folder in folders}.values())
+
+
+def _runs_under(folder: Path) -> list[Path]:
+    if (folder / RECORD).is_file():
+        return [folder]
+    return sorted((path.parent for path in folder.rglob(RECORD)), key=lambda path: _in_order(str(path)))
+
+
+def _in_order(path: str) -> list:
+    """A key by which job 2 of a multirun comes before job 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
+
+
+def finished_runs(folders: Sequence[Path]) -> list[FinishedRun]:
+    """What finished in these folders; the rest is left out with a warning, and so is all but the last of several equal runs.
+
+    Raises:
+        DataError: nothing finished, or the runs saw different data.
+    """
+    runs: dict[str, FinishedRun] = {}
+    for folder in folders:
+        record, metrics = read_record(folder), read_table(folder, "metrics")
+        if record.get("status") != FINISHED or metrics is None:
+            log.warning("left out: %s has status %r%s", folder, record.get("status"), "" if metrics is not None else " and no metrics.csv")
+            continue
+        run = FinishedRun(folder, record, metrics)
+        same = repr((_experiment(run), run.seed))
+        if same in runs:
+            log.warning("left out: %s is the same experiment with the same seed as %s", runs[same].folder, folder)
+        runs[same] = run
+    if not runs:
+        raise DataError(f"report: none of {len(folders)} runs has finished; go on with `seasonrec train resume=<folder>`")
+    refuse_mixtures({str(run.folder): run.record for run in runs.values()})
+    return list(runs.values())
+
+
+def _experiment(run: FinishedRun) -> str:
+    return repr(sorted(settings_of(run.record).items()))
+
+
+def rows_of(runs: Sequence[FinishedRun]) -> list[Row]:
+    """The joint model of each experiment, then every other method once, or once for each value that it has."""
+    experiments: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        experiments.setdefault(_experiment(run), []).append(run)
+    groups = list(experiments.values())
+    trained = [group for group in groups if any(JOINT in run.metrics["method"] for run in group)]
+    named = dict(zip(map(id, trained), labels([group[0].record for group in trained]), strict=True))
+    joint = [Row(f"{JOINT} {named[id(group)]}".strip(), JOINT, named[id(group)], group) for group in trained]
+    others = dict.fromkeys(method for run in runs for method in run.metrics["method"].unique(maintain_order=True) if method != JOINT)
+    by_label = [(named.get(id(group), "alone"), group) for group in groups]
+    return [*joint, *(row for method in others for row in _rows_of_peer(method, by_label))]
+
+
+def _rows_of_peer(method: str, groups: Sequence[tuple[str, Sequence[FinishedRun]]]) -> Iterator[Row]:
+    """A baseline's rows: experiments in which it has the same values share one, and so do seeds that it does not depend on."""
+    kinds: dict[frozenset, Row] = {}
+    for label, runs in groups:
+        distinct = {values: run for run in runs if (values := _values(run.metrics.filter(method=method)))}
+        if distinct:
+            kinds.setdefault(frozenset(distinct), Row(method, method, label, list(distinct.values())))
+    for row in kinds.values():
+        yield row if len(kinds) == 1 else replace(row, name=f"{method} {row.label}".strip())
+
+
+def _values(metrics: pl.DataFrame) -> tuple:
+    return tuple(metrics.sort("split", "slice", "metric")["value"].round(9))
+
+
+def split_of(asked: str | None, runs: Sequence[FinishedRun]) -> str:
+    """The split to show: the one asked for, else the test weeks if every run was judged on them, else the validation weeks.
+
+    Raises:
+        ConfigError: not every run has the one asked for.
+    """
+    common = set.intersection(*(set(run.metrics["split"]) for run in runs))
+    if asked and asked not in common:
+        raise ConfigError(
+            f"split is {asked!r}, but all runs have {', '.join(sorted(common)) or 'none'}; leave it out, or report other runs"
+        )
+    return asked or ("test" if "test" in common else "validation")
+
+
+def reference_of(asked: str | None, rows: Sequence[Row], summary: pl.DataFrame) -> Row:
+    """The row that is tested against each other one: by default the experiment that is best on validation weeks.
+
+    Raises:
+        ConfigError: no row has the name or label asked for.
+    """
+    if asked is not None:
+        if found := [row for row in rows if asked in (row.name, row.label)]:
+            return found[0]
+        raise ConfigError(f"reference: no row is called {asked!r}; {nearest(asked, [row.name for row in rows])}")
+    validation = summary.filter(split="validation")
+    scale = validation.filter(method=REFERENCE)
+    candidates = [row for row in rows if row.method == JOINT] or list(rows)
+    if scale.is_empty() or len(candidates) == 1:
+        return candidates[0]
+    return max(candidates, key=lambda row: selection_score(validation.filter(method=row.name), scale))
+
+
+def compared(rows: Sequence[Row], against: Row, split: str, n_resamples: int) -> pl.DataFrame | None:
+    """The reference against each other row, query by query, by `compare`; None, with a warning, where the data cannot be read.
+
+    The values of a query are averaged over seeds first: what is tested is whether other users would say the same.
+    """
+    run = against.runs[0]
+    try:
+        dataset = unchanged(dataset_of(OmegaConf.create(run.record["config"])), run.folder)
+        seasons = season_labels(dataset)
+        place = Path("lists") / ("" if split == "test" else split)
+        judged: dict[str, Evaluation] = {
+            row.name: mean_evaluation(
+                [evaluate(read_lists(run.folder / place / f"{row.method}.parquet", dataset), dataset.timeline, seasons) for run in row.runs]
+            )
+            for row in rows
+        }
+    except (SeasonrecError, OSError) as error:
+        log.warning("no tests, for the truth of the lists cannot be read: %s", error)
+        return None
+    return compare(judged.pop(against.name), judged, n_resamples=n_resamples)
+
+
+def write(
+    folder: Path, rows: Sequence[Row], summary: pl.DataFrame, tests: pl.DataFrame | None, split: str, against: Row, notes: Sequence[str]
+) -> None:
+    """Writes summary.csv, significance.csv, runs.csv, report.md, report.tex and report.html with its picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = table_of_runs(rows)
+    summary.write_csv(folder / SUMMARY)
+    runs.write_csv(folder / RUNS)
+    grids = [grid(summary, split)]
+    if tests is not None:
+        tests.write_csv(folder / TESTS)
+        grids.append(differences(tests, against.name))
+    (folder / MARKDOWN).write_text(
+        "\n".join([*(f"## {each.title}\n\n{each.markdown()}" for each in grids), *(f"- {n}" for n in notes), ""])
+    )
+    (folder / LATEX).write_text("\n".join(f"% {each.title}\n{each.latex()}" for each in grids))
+    write_comparison(folder, summary, split, tests, against.name, [row.name for row in rows if row.method == JOINT], notes, runs)
+
+
+def notes_of(rows: Sequence[Row], tests: pl.DataFrame | None, against: Row, n_resamples: int) -> list[str]:
+    """What a reader has to know of the numbers."""
+    notes = [SEEDS_NOTE]
+    if tests is not None:
+        notes.append(
+            f"Tests: {against.name} against each other row, paired bootstrap over users of values averaged over seeds, Holm-corrected"
+            f" over all {len(tests)} of them. They say nothing about other seeds."
+        )
+        if (floor := len(tests) / (n_resamples + 1)) > FLOOR:
+            notes.append(f"With {n_resamples:,} resamples no corrected p can be below {floor:.3f}; raise n_resamples to see smaller ones.")
+    codes = {str((run.record.get("code") or {}).get("commit"))[:10] for row in rows for run in row.runs}
+    if len(codes) > 1:
+        notes.append(f"The runs are of {len(codes)} versions of the code: {', '.join(sorted(codes))}.")
+    return notes
+
+
+def table_of_runs(rows: Sequence[Row]) -> pl.DataFrame:
+    """Which runs are behind each row of the joint model: method, seed, selection, minutes, folder."""
+    behind = [(row, run) for row in rows if row.method == JOINT for run in row.runs]
+    return pl.DataFrame(
+        {
+            "method": [row.name for row, _ in behind],
+            "seed": [run.seed for _, run in behind],
+            "selection": [(run.record.get("facts") or {}).get("selection") for _, run in behind],
+            "minutes": [round(sum(stage["seconds"] for stage in run.record.get("stages") or []) / 60, 2) for _, run in behind],
+            "folder": [str(run.folder) for _, run in behind],
+        },
+        schema={"method": pl.String, "seed": pl.Int64, "selection": pl.Float64, "minutes": pl.Float64, "folder": pl.String},
+    )

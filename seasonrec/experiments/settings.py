@@ -1,0 +1,126 @@
+"""Which runs are the same experiment, and what the others are called: by the few settings in which they differ."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from seasonrec.errors import DataError
+
+Record = Mapping[str, Any]
+# What a joint model's numbers do not depend on. The data are known by their digest, wherever they lie.
+IRRELEVANT: Final = (
+    "seed",
+    "name",
+    "group",
+    "resume",
+    "stage",
+    "trial",
+    "sweep",
+    "n_threads",
+    "paths",
+    "logger",
+    "baseline",
+    "data",
+    "eval.batch_size",
+    "eval.n_resamples",
+    "eval.n_paired",
+    "callbacks.progress",
+    "callbacks.checkpoints",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+)
+N_SHOWN: Final = 4  # settings in a label; the table of runs has them all
+
+
+def settings_of(record: Record) -> dict[str, Any]:
+    """Every value of a run's config that its results depend on beside data and seed, by its dotted key."""
+    return {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)}
+
+
+def refuse_mixtures(records: Mapping[str, Record]) -> None:
+    """Nothing, if all runs saw the same data with the same split.
+
+    Args:
+        records: by the folder of the run.
+
+    Raises:
+        DataError: they did not, so that no number of one can be compared with another's.
+    """
+    seen: dict[tuple, str] = {}
+    for folder, record in records.items():
+        data = record.get("data") or {}
+        seen.setdefault((data.get("name"), data.get("digest"), str(data.get("split"))), folder)
+    if len(seen) > 1:
+        kinds = "; ".join(
+            f"{folder}: {name} {(digest or 'without digest')[:12]}, {split}" for (name, digest, split), folder in seen.items()
+        )
+        raise DataError(f"report: these runs saw {len(seen)} data sets or splits ({kinds}); report each of them alone")
+
+
+def labels(records: Sequence[Record]) -> list[str]:
+    """A short name for each of several different experiments, e.g. "weights.seasonal=0.5, head/cf=none"; "" for one alone.
+
+    Named are the words of the command lines in which they differ, with the value that each experiment has; where these do
+    not tell all of them apart, the keys of their configs that do. Keys are as short as they can be.
+    """
+    asked = [_asked(record, _words(records)) for record in records]
+    named = [_named(each) for each in _differing(asked)]
+    if len(set(named)) < len(named):
+        named = [_named(each) for each in _differing([settings_of(record) for record in records])]
+    return [name if named.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(named)]
+
+
+def _words(records: Sequence[Record]) -> list[str]:
+    """The keys of all command lines, and the groups that any run chose from."""
+    words = [word.partition("=")[0].lstrip("+~") for record in records for word in record.get("overrides") or ()]
+    groups = [group for record in records for group in record.get("choices") or ()]
+    return [key for key in dict.fromkeys([*groups, *words]) if not _is_irrelevant(key)]
+
+
+def _asked(record: Record, keys: Sequence[str]) -> dict[str, Any]:
+    """What a run has for each key: the choice of a group, or the value in its config."""
+    leaves, choices = _leaves(record["config"]), record.get("choices") or {}
+    below = lambda key: {name: value for name, value in leaves.items() if name.startswith(f"{key}.")}
+    return {key: choices.get(key, leaves.get(key, below(key) or None)) for key in keys}
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The settings without those that are the same everywhere, keys shortened."""
+    keys = list(dict.fromkeys(key for each in settings for key in each))
+    differing = [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
+    return [{_short(key, keys): each.get(key) for key in differing} for each in settings]
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    """The end of a key that no other key has: lr for optim.lr, weights.seasonal for loss.weights.seasonal; a group stays whole."""
+    parts = key.split(".")
+    ends = (parts[-n:] for n in range(1, len(parts)))
+    alone = lambda end: sum(re.split(r"[./]", other)[-len(end) :] == end for other in keys) == 1
+    return ".".join(next((end for end in ends if alone(end)), parts))
+
+
+def _named(settings: Mapping[str, Any]) -> str:
+    shown = [f"{key.removesuffix('._target_')}={_value(key, value)}" for key, value in settings.items()]
+    return ", ".join(shown[:N_SHOWN]) + (f" and {len(shown) - N_SHOWN} more" if len(shown) > N_SHOWN else "")
+
+
+def _value(key: str, value: Any) -> str:
+    """A class by its own name, a number without noise."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if value is None:
+        return "none"
+    return str(value).rpartition(".")[2] if key.endswith("_target_") else str(value)
+
+
+def _leaves(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted keys; an empty mapping is a value."""
+    leaves: dict[str, Any] = {}
+    for key, value in node.items():
+        name = f"{above}{key}"
+        leaves |= _leaves(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return leaves
+
+
+def _is_irrelevant(key: str) -> bool:
+    return any(key == each or key.startswith((f"{each}.", f"{each}/")) for each in IRRELEVANT)

@@ -1,0 +1,49 @@
+"""best.yaml: the picked trial as an experiment file, for `seasonrec train --config-dir <study> experiment=best`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial
+
+from seasonrec.experiments.sweep.space import Values
+from seasonrec.experiments.sweep.study import VALUES, Plan
+from seasonrec.experiments.sweep.sweeper import parsed
+
+BEST: Final = "experiment/best.yaml"
+
+
+def write_best(plan: Plan, study: optuna.Study, chosen: FrozenTrial, words: Sequence[str], choices: Mapping[str, Any]) -> Path:
+    """The path of best.yaml: what all trials share, and what the picked one sets.
+
+    Args:
+        words: overrides that all trials share.
+        choices: config groups, and what was chosen of each.
+    """
+    told = ", ".join(f"{name} {value:.5g}" for name, value in zip(plan.objectives, chosen.values, strict=True))
+    shared = {each.key_or_group: each.value() for each in parsed(words)}
+    path = plan.folder / BEST
+    path.parent.mkdir(exist_ok=True)
+    head = [
+        "# @package _global_",
+        f"# Trial {chosen.number} of the {len(study.trials)} of study {plan.cfg.name}, picked by validation weeks on"
+        f" {datetime.now(UTC):%Y-%m-%d}: {told}.",
+        f"# seasonrec train --config-dir {plan.folder} experiment=best",
+    ]
+    path.write_text("\n".join(head) + "\n" + OmegaConf.to_yaml(experiment(shared | chosen.user_attrs[VALUES], choices)), "utf-8")
+    return path
+
+
+def experiment(values: Values, choices: Mapping[str, Any]) -> DictConfig:
+    """The experiment file that sets the values: config groups in its defaults list, other keys in its body."""
+    groups = {key: value for key, value in values.items() if key in choices}
+    # These two are null by default, which cannot be overridden from a file; our own overrides still come before theirs.
+    begun = [f"/{key}/{groups.pop(key)}" for key in ("experiment", "debug") if groups.get(key)]
+    content = OmegaConf.create({"defaults": [*begun, *({f"override /{key}": value} for key, value in groups.items())]})
+    for key, value in values.items():
+        if key not in choices:
+            OmegaConf.update(content, key, value, force_add=True)
+    return content

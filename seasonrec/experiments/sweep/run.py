@@ -1,0 +1,110 @@
+"""A study from the first trial to the report: as many workers as asked for, on one machine or each machine's share of them."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
+
+import optuna
+import torch
+from omegaconf import DictConfig
+from optuna.exceptions import ExperimentalWarning
+
+from seasonrec.errors import ConfigError
+from seasonrec.experiments.sweep.best import write_best
+from seasonrec.experiments.sweep.lease import Lease
+from seasonrec.experiments.sweep.report import write_study_report
+from seasonrec.experiments.sweep.study import Plan, SharedStudy, pick
+from seasonrec.experiments.sweep.worker import Worker, word
+
+log = logging.getLogger(__name__)
+
+
+def run_study(cfg: DictConfig, words: Sequence[str], flags: Sequence[str], choices: Mapping[str, Any]) -> dict[str, float] | None:
+    """The picked trial's values by objective, once the study has its trials, its report and best.yaml; None if no trial is good.
+
+    Args:
+        cfg: the composed config of the main job, with its node `sweep`.
+        words: overrides that all trials share.
+        flags: what else the command of a trial needs, to find the user's own configs.
+        choices: config groups, and what was chosen of each.
+    """
+    plan = Plan.of(cfg.sweep)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        study = _with_workers(cfg, plan, words, flags)
+        report = write_study_report(plan, study)
+        log.info("report: %s", report)
+        if (chosen := pick(study)) is None:
+            log.warning("no trial completed within the limits, so there is no best.yaml")
+            return None
+        log.info("best: trial %d; seasonrec train --config-dir %s experiment=best", chosen.number, plan.folder)
+        write_best(plan, study, chosen, words, choices)
+        return dict(zip(plan.objectives, chosen.values, strict=True))
+
+
+def _with_workers(cfg: DictConfig, plan: Plan, words: Sequence[str], flags: Sequence[str]) -> optuna.Study:
+    """The study after its last trial."""
+    n, stop, lease = cfg.sweep.n_workers, Event(), Lease(plan.folder / "workers")
+    shares = devices(n, cfg.sweep.gpus_per_trial)
+    of_trial = [*flags, *words, *_defaults(cfg, words)]
+    workers: list[Worker] = []
+    try:
+        for share in shares:
+            workers.append(Worker(plan, SharedStudy(plan, words, lease, stop), of_trial, share))
+        with ThreadPoolExecutor(n) as pool:
+            futures = [pool.submit(worker.work) for worker in workers]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:  # an error of one worker, or Ctrl-C, ends all
+                if not all(future.done() for future in futures):
+                    stop.set()
+                    for worker in workers:
+                        worker.stop()
+        for future in futures:
+            future.result()
+        return workers[0].study.study
+    finally:
+        lease.release()
+
+
+def devices(n_workers: int, gpus_per_trial: int) -> list[dict[str, str]]:
+    """The environment that shows each worker the GPUs which are its own; nothing where there are none.
+
+    Raises:
+        ConfigError: fewer GPUs than the workers need.
+    """
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = [each for each in listed.split(",") if each] if listed is not None else [str(n) for n in range(torch.cuda.device_count())]
+    if not gpus:
+        return [{} for _ in range(n_workers)]
+    if (wanted := n_workers * gpus_per_trial) > len(gpus):
+        raise ConfigError(f"sweep: {n_workers} workers with {gpus_per_trial} GPUs each want {wanted}, there are {len(gpus)}")
+    shares = [gpus[n * gpus_per_trial : (n + 1) * gpus_per_trial] for n in range(n_workers)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(share)} for share in shares]
+
+
+def _defaults(cfg: DictConfig, words: Sequence[str]) -> list[str]:
+    """Overrides that share the machine out among the workers and name their group, unless the command line says otherwise."""
+    n_threads = max(1, (os.cpu_count() or 1) // cfg.sweep.n_workers)
+    own = {"n_threads": f"n_threads={n_threads}", "group": word("group", cfg.sweep.name)}
+    if cfg.sweep.gpus_per_trial > 1:
+        own |= {"trainer.devices": f"trainer.devices={cfg.sweep.gpus_per_trial}", "trainer.strategy": "++trainer.strategy=ddp"}
+    given = {each.lstrip("+").partition("=")[0] for each in words}
+    return [each for key, each in own.items() if key not in given]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """While open, Optuna says neither what we log ourselves, nor that heartbeats are experimental and meant for its own loop."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")
+        yield
+    optuna.logging.set_verbosity(level)

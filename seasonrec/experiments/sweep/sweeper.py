@@ -1,0 +1,102 @@
+"""Hydra's way in: `hydra/sweeper=seasonrec_optuna` runs a study where the basic sweeper would run a grid."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from seasonrec.errors import ConfigError
+from seasonrec.experiments.config import TrainConfig, check_config
+
+log = logging.getLogger(__name__)
+# Hydra makes plug-ins of this package alone and finds them by importing it; ours is known by such a name without being there.
+NAME: Final = "hydra_plugins.seasonrec.StudySweeper"
+OWN: Final = ("sweep", "stage", "trial")  # root keys of which a trial gets its own
+
+
+class StudySweeper(Sweeper):
+    """Runs the study that the config's node `sweep` describes.
+
+    Trials are processes of their own, so Hydra's launchers have no part in it.
+    """
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Takes what Hydra composed."""
+        self.hydra_context, self.config, self.launcher = hydra_context, config, None
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Runs trials until the study has its number of them, then writes report and best.yaml; the picked trial's values by name.
+
+        Raises:
+            ConfigError: no study was chosen, its config is not in order, or a word that trials cannot share.
+        """
+        from seasonrec.experiments.sweep.run import run_study
+
+        config = self.config
+        assert config is not None
+        task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        check_config(task, TrainConfig)
+        if task.get("sweep") is None:
+            raise ConfigError("sweep: no study chosen; add e.g. sweep=loss_weights, or write one of your own, see conf/sweep/default.yaml")
+        words = shared_words(arguments, task.sweep.space)
+        _log_to(config, Path(task.sweep.folder))
+        return run_study(task, words, flags_of(config), dict(config.hydra.runtime.choices))
+
+
+def register() -> None:
+    """Makes the sweeper known to Hydra."""
+    Plugins.instance().class_name_to_class[NAME] = StudySweeper
+
+
+def shared_words(arguments: Sequence[str], space: Sequence[str]) -> list[str]:
+    """The overrides of the command line that every trial gets.
+
+    Args:
+        space: the keys that the study searches.
+
+    Raises:
+        ConfigError: several values for a key, a key taken out, or a key that is searched too.
+    """
+    words = []
+    for override in parsed(arguments):
+        key, written = override.key_or_group, str(override.input_line)
+        if re.split("[./]", key)[0] in OWN:
+            continue
+        if override.is_sweep_override():
+            raise ConfigError(f"{written}: a study has one value for what it does not search; put {key} into sweep.space")
+        if override.is_delete():
+            raise ConfigError(f"{written}: best.yaml could not say so; choose a group's `none`, or set the key to null")
+        if key in space:
+            raise ConfigError(f"{written}: the study searches {key}; leave it out here, or out of sweep.space")
+        words.append(written)
+    return words
+
+
+def parsed(words: Sequence[str]) -> list[Override]:
+    """Overrides as Hydra understands them."""
+    return OverridesParser.create().parse_overrides(list(words))
+
+
+def flags_of(config: DictConfig) -> list[str]:
+    """What tells a trial where configs are: the user's own folders."""
+    of_user = [source.path for source in config.hydra.runtime.config_sources if source.provider == "command-line"]
+    search = [word for word in config.hydra.overrides.hydra if word.startswith("hydra.searchpath=")]
+    return [*(f"--config-dir={path}" for path in of_user), *search]
+
+
+def _log_to(config: DictConfig, folder: Path) -> None:
+    """Lets messages go where those of a single run go; Hydra sets up no more than its own in a multirun."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.runtime.output_dir = str(folder)
+        config.hydra.job.name = "sweep"
+    configure_log(config.hydra.job_logging, config.hydra.verbose)

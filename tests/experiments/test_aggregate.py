@@ -1,0 +1,274 @@
+"""`seasonrec report`: which runs become one row, what stands in it, what is tested against what, and what is refused."""
+
+import csv
+import json
+import logging
+import re
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from scipy import stats
+
+from seasonrec.errors import DataError
+from seasonrec.evaluation.evaluate import evaluate
+from seasonrec.evaluation.labels import season_labels
+from seasonrec.evaluation.lists import read_lists
+from seasonrec.evaluation.seeds import mean_evaluation
+from seasonrec.evaluation.significance import compare
+from seasonrec.experiments import aggregate, cli
+from seasonrec.experiments.aggregate import finished_runs, folders_of, rows_of
+from seasonrec.experiments.record import RunRecord, read_record, read_table
+
+ONE = ("all", "ndcg@10")
+
+
+def changed(run, folder, *words, **config):
+    """A copy of a run that says it had other settings and words."""
+    copy = shutil.copytree(run, folder, ignore=shutil.ignore_patterns("wandb", "logs", "fits", "plots", "*.ckpt"))
+    record = read_record(copy)
+    record["config"] |= config
+    record["overrides"] = [word for word in record["overrides"] if not word.startswith("seed=")] + list(words)
+    (copy / "run.json").write_text(json.dumps(record))
+    return copy
+
+
+def scaled(run, method, by):
+    """The run, with all values of a method multiplied."""
+    metrics = read_table(run, "metrics").with_columns(value=pl.when(method=method).then(pl.col("value") * by).otherwise("value"))
+    metrics.write_csv(run / "metrics.csv")
+    return run
+
+
+@pytest.fixture(scope="module")
+def experiments(two_seeds, tmp_path_factory):
+    """Two experiments of two seeds each: the multirun's, and one that says it had another learning rate, whose lists are seed 1's."""
+    folder = tmp_path_factory.mktemp("experiments")
+    optim = read_record(two_seeds / "0")["config"]["optim"] | {"lr": 0.5}
+    for seed in (0, 1):
+        changed(two_seeds / str(seed), folder / f"base{seed}", f"seed={seed}")
+        changed(two_seeds / "1", folder / f"fast{seed}", f"seed={seed}", "optim.lr=0.5", optim=optim, seed=seed)
+        record = read_record(folder / f"fast{seed}") | {"seed": seed}
+        (folder / f"fast{seed}/run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reported(experiments, command, tmp_path_factory):
+    """The folder of a report on them."""
+    folder = tmp_path_factory.mktemp("report")
+    command("report", str(experiments), f"output={folder}", "n_resamples=500")
+    return folder
+
+
+def value(table, **of):
+    (found,) = table.filter(slice=ONE[0], metric=ONE[1], **of).iter_rows(named=True)
+    return found
+
+
+def test_runs_that_differ_by_their_seed_are_one_row_and_baselines_stand_once(experiments, reported):
+    summary = pl.read_csv(reported / "summary.csv")
+    names = summary["method"].unique(maintain_order=True).to_list()
+    assert names == ["joint lr=0.004", "joint lr=0.5", "personal_frequency", "popular_4_weeks"]
+    seeds = [value(read_table(experiments / f"base{seed}", "metrics"), method="joint", split="test")["value"] for seed in (0, 1)]
+    row = value(summary, method="joint lr=0.004", split="test")
+    low, high = stats.t.interval(0.95, 1, loc=np.mean(seeds), scale=stats.sem(seeds))
+    assert (row["value"], row["low"], row["high"]) == pytest.approx((np.mean(seeds), low, high))
+    assert row["n_seeds"] == 2
+    assert value(summary, method="popular_4_weeks", split="test")["n_seeds"] == 1
+
+
+def test_the_reference_is_tested_against_every_other_row_by_users(experiments, reported, dataset):
+    labels = season_labels(dataset)
+
+    def judged(method, *names):
+        lists = [read_lists(experiments / name / f"lists/{method}.parquet", dataset) for name in names]
+        return mean_evaluation([evaluate(each, dataset.timeline, labels) for each in lists])
+
+    runs = {"joint lr=0.004": ("joint", "base0", "base1"), "joint lr=0.5": ("joint", "fast0", "fast1")}
+    runs |= {name: (name, "base0") for name in ("personal_frequency", "popular_4_weeks")}
+    text = (reported / "report.md").read_text()
+    best = re.search(r"## (.*) minus each other", text)[1]
+    assert best in list(runs)[:2]
+    evaluations = {name: judged(*of) for name, of in runs.items()}
+    wanted = compare(evaluations.pop(best), evaluations, n_resamples=500)
+    assert_frame_equal(pl.read_csv(reported / "significance.csv"), wanted, check_dtypes=False)
+
+
+def test_the_reference_is_the_experiment_that_is_best_on_validation_weeks(experiments, tmp_path):
+    better = scaled(changed(experiments / "fast0", tmp_path / "better", optim={"lr": 0.7}), "joint", 1.5)
+    rows = rows_of(finished_runs([experiments / "base0", better]))
+    summary = pl.concat([row.summary for row in rows])
+    assert aggregate.reference_of(None, rows, summary).name == rows[1].name
+    assert aggregate.reference_of("personal_frequency", rows, summary).method == "personal_frequency"
+
+
+def test_every_form_has_every_row_with_its_spread(reported):
+    summary = pl.read_csv(reported / "summary.csv")
+    row = value(summary, method="joint lr=0.004", split="test")
+    shown = f"{row['value']:.4f}", f"{(row['high'] - row['low']) / 2:.4f}"
+    markdown, latex, page = ((reported / name).read_text() for name in ("report.md", "report.tex", "report.html"))
+    assert f"{shown[0]} ±{shown[1]}" in markdown
+    assert rf"{shown[0]} $\pm${shown[1]}" in latex
+    assert f"{row['low']:.4f}–{row['high']:.4f}" in page
+    for text in (markdown, page):
+        assert all(name in text for name in summary["method"].unique())
+        assert "of one seed there is no interval" in text
+    assert r"personal\_frequency & 1 &" in latex
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 2
+    assert page.count("class=ours") == 2
+    assert (reported / "plots/leaderboard.png").stat().st_size > 10_000
+
+
+def test_the_best_of_a_column_is_bold_once_or_where_equal(reported):
+    lines = (reported / "report.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    heads, body = rows[0], rows[2:6]
+    column = heads.index("all NDCG@10")
+    values = {row[0]: float(re.search(r"\d\.\d+", row[column])[0]) for row in body}
+    bold = {row[0] for row in body if row[column].startswith("**")}
+    assert bold == {name for name, v in values.items() if v == max(values.values())}
+
+
+def test_the_runs_behind_each_row_are_listed(experiments, reported):
+    with (reported / "runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    assert [(run["method"], run["seed"]) for run in runs] == [
+        ("joint lr=0.004", "0"),
+        ("joint lr=0.004", "1"),
+        ("joint lr=0.5", "0"),
+        ("joint lr=0.5", "1"),
+    ]
+    assert runs[0]["folder"] == str(experiments / "base0")
+    assert float(runs[0]["selection"]) == read_record(experiments / "base0")["facts"]["selection"]
+
+
+def test_the_table_is_printed(experiments, command, tmp_path, capsys):
+    command("report", f"runs=[{experiments}/base*]", f"output={tmp_path}", "n_resamples=0", "split=validation")
+    printed = capsys.readouterr()
+    assert "validation weeks" in printed.out
+    assert "joint lr" not in printed.out
+    assert "│ joint " in printed.out
+    assert "minus each other" not in printed.out
+    assert f"2 runs: {tmp_path}" in printed.err
+    assert not (tmp_path / "significance.csv").exists()
+
+
+def test_a_baseline_whose_values_differ_has_a_row_for_each(experiments, tmp_path):
+    other = scaled(changed(experiments / "fast0", tmp_path / "other"), "popular_4_weeks", 2.0)
+    rows = rows_of(finished_runs([experiments / "base0", other]))
+    assert [row.name for row in rows] == [
+        "joint lr=0.004",
+        "joint lr=0.5",
+        "personal_frequency",
+        "popular_4_weeks lr=0.004",
+        "popular_4_weeks lr=0.5",
+    ]
+
+
+def test_runs_without_a_joint_model_give_their_baselines(experiments, tmp_path):
+    alone = changed(experiments / "base0", tmp_path / "alone", mixer=None)
+    read_table(alone, "metrics").filter(pl.col("method") != "joint").write_csv(alone / "metrics.csv")
+    assert [row.name for row in rows_of(finished_runs([alone]))] == ["personal_frequency", "popular_4_weeks"]
+
+
+def test_the_same_experiment_with_the_same_seed_counts_once(experiments, tmp_path, caplog):
+    again = changed(experiments / "base0", tmp_path / "again")
+    assert [run.folder for run in finished_runs([experiments / "base0", again])] == [again]
+    assert f"left out: {experiments / 'base0'} is the same experiment with the same seed as {again}" in caplog.text
+
+
+def test_a_run_that_has_not_finished_is_left_out_by_name(experiments, tmp_path, caplog):
+    failed = changed(experiments / "base1", tmp_path / "failed")
+    (failed / "run.json").write_text(json.dumps(read_record(failed) | {"status": "failed"}))
+    with caplog.at_level(logging.WARNING):
+        assert len(finished_runs([experiments / "base0", failed])) == 1
+    assert f"left out: {failed} has status 'failed'" in caplog.text
+    with pytest.raises(DataError, match="none of 1 runs has finished"):
+        finished_runs([failed])
+
+
+def test_runs_of_other_data_are_refused(experiments, command, tmp_path, capsys):
+    other = changed(experiments / "base1", tmp_path / "other")
+    record = read_record(other)
+    record["data"]["digest"] = "f" * 32
+    (other / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit):
+        command("report", str(experiments), str(other), f"output={tmp_path / 'out'}")
+    assert "these runs saw 2 data sets or splits" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_the_data_there_are_no_tests_but_a_table(experiments, command, tmp_path, capsys):
+    lost = changed(
+        experiments / "base0", tmp_path / "lost", data=read_record(experiments / "base0")["config"]["data"] | {"path": "gone.csv"}
+    )
+    command("report", str(lost), f"output={tmp_path / 'out'}")
+    assert "no tests, for the truth of the lists cannot be read" in capsys.readouterr().err
+    assert "There were no tests." in (tmp_path / "out/report.html").read_text()
+
+
+def test_folders_are_runs_folders_of_runs_and_patterns_each_once(tmp_path):
+    for name in ("a/run", "multirun/0", "multirun/10", "multirun/2"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text("{}")
+    found = folders_of([f"{tmp_path}/multirun", f"{tmp_path}/a/*", f"{tmp_path}/multirun/2"])
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["multirun/0", "multirun/2", "multirun/10", "a/run"]
+    assert folders_of(f"{tmp_path}/a,{tmp_path}/multirun/0") == [tmp_path / "a/run", tmp_path / "multirun/0"]
+    with pytest.raises(DataError, match=r"no run\.json in or under .*nowhere"):
+        folders_of([f"{tmp_path}/nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("split=train", "split is 'train', but all runs have test, validation"),
+        ("reference=jiont", "no row is called 'jiont'; did you mean 'joint'"),
+    ],
+)
+def test_an_unknown_split_or_row_is_an_error(experiments, command, tmp_path, capsys, word, message):
+    with pytest.raises(SystemExit):
+        command("report", f"{experiments}/base0", word, f"output={tmp_path}")
+    assert message in capsys.readouterr().err
+
+
+def test_many_tests_say_that_they_need_more_resamples(experiments):
+    rows = rows_of(finished_runs([experiments / "base0"]))
+    tests = pl.DataFrame({"p_holm": [0.1] * 100})
+    (note,) = [note for note in aggregate.notes_of(rows, tests, rows[0], 999) if "resamples" in note]
+    assert note == "With 999 resamples no corrected p can be below 0.100; raise n_resamples to see smaller ones."
+    assert not [note for note in aggregate.notes_of(rows, tests, rows[0], 99_999) if "resamples" in note]
+
+
+@pytest.mark.parametrize(
+    ("given", "rewritten"),
+    [
+        (["a", "b*", "split=test"], ["runs=['a','b*']", "split=test"]),
+        (["lr=1,seed=2", "output=o"], ["runs=['lr=1,seed=2']", "output=o"]),
+        (["runs=a,b"], ["runs='a,b'"]),
+        (["runs=[a,b]"], ["runs=[a,b]"]),
+        (["--cfg", "job"], ["--cfg", "job"]),
+    ],
+)
+def test_folders_may_stand_bare_on_the_command_line(tmp_path, monkeypatch, given, rewritten):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=1,seed=2").mkdir()  # as a multirun with a sub-folder per setting names it
+    assert cli.rewrite("report", given) == rewritten
+
+
+def test_a_record_says_what_was_asked_for(two_seeds):
+    record = read_record(two_seeds / "1")
+    assert {"seed=1", "sampling.n_weeks=6"} <= set(record["overrides"])
+    assert "seed=0,1" not in record["overrides"]
+    assert (record["choices"]["baseline"], record["choices"]["head/seasonal"]) == ("quick", "default")
+    assert not any(group.startswith("hydra") for group in record["choices"])
+
+
+def test_a_record_can_be_made_after_a_command_that_only_printed(command, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command("train", "--help")
+    RunRecord(tmp_path, {})
+    record = read_record(tmp_path)
+    assert (record["overrides"], record["choices"]) == ([], {})

@@ -35,6 +35,7 @@ EXPECTED: Final = (
     "Your `IterableDataset` has `__len__` defined",  # and no workers, so nothing comes twice
     "The 'train_dataloader' does not have many workers",  # batches are made faster than learnt from
     "You have overridden `transfer_batch_to_device` in `LightningModule`",  # which knows what a batch is
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
 )
 
 

@@ -1,0 +1,151 @@
+"""What peers are given and what the trees may know. Fits of whole peers need their environments: benchmarks/peers/README.md."""
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import polars as pl
+import pytest
+from packaging.requirements import Requirement
+from safetensors.numpy import load_file
+
+from seasonrec.data.dataset import Dataset, Split
+from seasonrec.data.timeline import Timeline
+from seasonrec.schema import WEEK, as_events
+
+PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
+WEEKS = Split((96, 99), (100, 103)).weeks
+
+
+@pytest.fixture
+def module(monkeypatch) -> Callable[[str], ModuleType]:
+    """Imports a file of the peers by its name, as their scripts do."""
+    for folder in (PEERS, PEERS / "lightgbm"):
+        monkeypatch.syspath_prepend(folder)
+    return import_module
+
+
+@pytest.fixture
+def facts(module, small_shop):
+    """Makes the trees' rows of the small shop, with another past if one is given."""
+
+    def make(timeline: Timeline | None = None):
+        of = module("facts")
+        few = of.Sizes(own=3, popular=4, neighbours=2, near=3, unsold=1)
+        return of.Facts(timeline or small_shop.timeline, WEEKS, dict.fromkeys(WEEKS, small_shop.texts), few, k=3, n_users=4)
+
+    return make
+
+
+USERS = np.array([0, 4, 12, 7])  # 12 has never bought
+
+
+def changed_from(timeline: Timeline, time: int) -> Timeline:
+    """The same events before a time, others from it on."""
+    item = np.where(timeline.time < time, timeline.item, (timeline.item + 7) % timeline.n_items)
+    sizes = {"n_users": timeline.n_users, "n_items": timeline.n_items, "week_zero": timeline.week_zero}
+    return Timeline(timeline.user, item, timeline.time, **sizes)
+
+
+def test_rows_do_not_move_when_the_future_changes(facts, small_shop):
+    t = small_shop.timeline
+    for week in (70, 97, 102):
+        other = changed_from(t, int(t.start_of(week)))
+        assert (other.item != t.item).any()
+        before, after = (facts(each).rows(USERS, each.at_week(week)) for each in (t, other))
+        np.testing.assert_array_equal(before.item, after.item)
+        np.testing.assert_array_equal(before.features, after.features)
+        np.testing.assert_array_equal(before.rest, after.rest)
+
+
+def test_weights_of_training_weeks_have_not_seen_what_these_bought(facts):
+    learned = facts().learned_week
+    assert all(learned(week) <= week for week in range(1, 104))
+    assert [learned(week) for week in (87, 88, 95)] == [80, 88, 88], "blocks of eight weeks, counted back from validation"
+    assert {learned(week) for week in WEEKS["validation"]} == {96}
+    assert {learned(week) for week in WEEKS["test"]} == {100}, "frozen at the cut-off, as the benchmark wants"
+
+
+def test_candidates_are_distinct_and_hold_what_the_user_buys_most(facts, small_shop):
+    now = small_shop.timeline.at_week(102)
+    rows = facts().rows(USERS, now)
+    assert len(np.unique(rows.query * now.n_items + rows.item)) == len(rows.item)
+    bought = now.interactions(0.98)[USERS].toarray()
+    for query in np.flatnonzero(bought.sum(1)):
+        own = rows.item[(rows.query == query) & (bought[query, rows.item] > 0)]
+        assert set(own) == set(np.argsort(-bought[query], kind="stable")[:3])
+    assert (rows.query == 2).any(), "who has never bought gets what is popular"
+
+
+def test_own_features_are_unknown_exactly_where_nothing_was_bought(facts, small_shop):
+    now = small_shop.timeline.at_week(102)
+    rows = facts().rows(USERS, now)
+    bought = now.interactions(1.0)[USERS].toarray()[rows.query, rows.item]
+    np.testing.assert_array_equal(np.isnan(rows.features[:, 0]), bought == 0)
+    np.testing.assert_allclose(np.expm1(rows.features[bought > 0, 0]), bought[bought > 0], rtol=1e-5)
+
+
+def test_items_that_are_no_candidates_stand_below_those_that_are(facts, small_shop):
+    rest = facts().rows(USERS, small_shop.timeline.at_week(102)).rest
+    assert rest.shape == (4, small_shop.timeline.n_items)
+    assert -2 - 1e-6 <= rest.min() <= rest.max() < 0
+
+
+def test_the_handover_holds_all_events_and_queries_without_truth(module, tmp_path, dataset_of_table):
+    dataset = dataset_of_table
+    vectors = {split: np.eye(dataset.n_items, 3, dtype=np.float32) for split in ("validation", "test")}
+    module("handover").write_handover(tmp_path, dataset, vectors, {"seed": 3, "eval": {"k": 100}})
+    events = pl.read_parquet(tmp_path / "events.parquet")
+    assert len(events) == len(dataset.events)
+    assert events["time"].is_sorted()
+    assert events["week"].to_list() == ((events["time"] - dataset.week_zero) // WEEK).to_list()
+    queries = pl.read_parquet(tmp_path / "queries.parquet")
+    assert queries.columns == ["split", "user_id", "week", "time"]
+    for split, weeks in dataset.split.weeks.items():
+        wanted = dataset.timeline.queries(weeks)
+        given = queries.filter(split=split)
+        assert given["user_id"].to_list() == dataset.users["user_id"].gather(wanted.user).to_list()
+        assert given["week"].to_list() == wanted.week.tolist()
+    assert pl.read_parquet(tmp_path / "items.parquet")["item_id"].to_list() == dataset.items["item_id"].to_list()
+    np.testing.assert_array_equal(load_file(tmp_path / "vectors.safetensors")["test"], vectors["test"])
+    assert json.loads((tmp_path / "meta.json").read_text())["weeks"] == {"validation": [8, 9], "test": [10, 11]}
+
+
+@pytest.fixture
+def dataset_of_table() -> Dataset:
+    """500 purchases of nine users over twelve weeks."""
+    rng, start = np.random.default_rng(4), 1_500_000_000 // WEEK * WEEK
+    user, item = (pl.Series(rng.integers(0, n, 500).astype(str)) for n in (9, 8))
+    events = pl.DataFrame({"user_id": user, "item_id": item, "time": start + rng.integers(0, 12 * WEEK, 500)})
+    tables = {
+        "events": as_events(events, "test"),
+        "items": item.unique().sort().to_frame("item_id"),
+        "users": user.unique().sort().to_frame("user_id"),
+    }
+    text_rule = lambda events, items, cutoff: ["x"] * len(items)
+    return Dataset("table", **tables, split=Split((8, 9), (10, 11)), week_zero=start, text_rule=text_rule)
+
+
+def test_every_peer_has_its_script_and_pins_what_it_asks_for(module):
+    for peer in module("run").PEERS.values():
+        folder = PEERS / peer.folder
+        assert (folder / "peer.py").is_file()
+        lines = {name: (folder / f"{name}.txt").read_text().splitlines() for name in ("requirements", "constraints")}
+        asked, pinned = ([Requirement(line) for line in of if not line.startswith("#")] for of in lines.values())
+        assert all(str(each.specifier).startswith("==") for each in pinned), "an environment that is made again is the same"
+        assert {each.name.lower() for each in asked} <= {each.name.lower() for each in pinned}
+
+
+def test_an_unknown_peer_ends_with_the_names_of_those_that_there_are(module, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["run.py", "xgboost"])
+    with pytest.raises(SystemExit, match="lightgbm,sasrec,hstu"):
+        module("run").main()
+
+
+def test_a_peer_keeps_to_the_threads_it_is_given(module):
+    threads = module("run").threads
+    assert threads(2)["OMP_NUM_THREADS"] == threads(2)["POLARS_MAX_THREADS"] == "2"
+    assert "OMP_NUM_THREADS" not in threads(None)

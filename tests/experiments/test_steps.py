@@ -174,6 +174,7 @@ def test_only_expected_warnings_are_hidden_and_only_while_a_fit_trains():
         "Your `IterableDataset` has `__len__` defined. In combination with multi-process data loading",
         "The 'train_dataloader' does not have many workers which may be a bottleneck.",
         "You have overridden `transfer_batch_to_device` in `LightningModule` but have passed in a `LightningDataModule`.",
+        "`isinstance(treespec, LeafSpec)` is deprecated, use `isinstance(treespec, TreeSpec) and treespec.is_leaf()` instead.",
     )
     others = ("Found a NaN", "The 'val_dataloader' does not have many workers", "You have overridden `backward` in `LightningModule`")
     with warnings.catch_warnings(record=True) as shown:

@@ -1,14 +1,12 @@
 """What training reads: the queries of the weeks before a cut-off, in batches."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
-from seasonrec.data.batches import Batch, Batcher, TrainingBatches
+from seasonrec.data.batches import Batcher, TrainingBatches
 from seasonrec.data.candidates import CandidateSampler
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError
@@ -68,31 +66,4 @@ class QueryData(pl.LightningDataModule):
         """One epoch's queries; batches are made whole, so nothing is collated."""
         # A generator of its own: each pass draws a seed for workers, from the model's random numbers unless told otherwise,
         # and a resumed training makes its first pass at another moment.
-        return DataLoader(Ahead(self.batches), batch_size=None, generator=torch.Generator())
-
-
-class Ahead(IterableDataset):
-    """The same batches, the next of which is made by a thread while the model learns from the last."""
-
-    def __init__(self, batches: TrainingBatches):
-        self.batches = batches
-
-    @property
-    def epoch(self) -> int:
-        """Whose order and draws the next pass has."""
-        return self.batches.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self.batches.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Batch]:
-        batches = iter(self.batches)
-        with ThreadPoolExecutor(1) as thread:
-            coming = thread.submit(next, batches, None)
-            while (batch := coming.result()) is not None:
-                coming = thread.submit(next, batches, None)
-                yield batch
+        return DataLoader(self.batches, batch_size=None, generator=torch.Generator())

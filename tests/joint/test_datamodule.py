@@ -82,21 +82,3 @@ def test_a_pass_draws_nothing_from_the_models_random_numbers(past, batcher):
     torch.manual_seed(0)
     next(iter(loader))
     np.testing.assert_array_equal(torch.rand(3), wanted)
-
-
-def test_batches_made_ahead_are_the_same_in_the_same_order(small_shop):
-    data = QueryData(small_shop.timeline.at_week(90), small_shop.batcher, Sampling(n_weeks=5, batch_size=3), seed=1)
-    for epoch in (0, 2):
-        ahead = data.train_dataloader()
-        ahead.dataset.epoch = epoch
-        made = [batch.user.tolist() for batch in ahead]
-        assert made == [batch.user.tolist() for batch in data.batches]
-        assert len(ahead) == len(made) > 3
-    assert data.batches.epoch == 2
-
-
-def test_an_error_in_making_a_batch_ahead_is_not_lost(small_shop):
-    data = QueryData(small_shop.timeline.at_week(90), small_shop.batcher, Sampling(n_weeks=5, batch_size=3), seed=1)
-    data.batches._sampler = None
-    with pytest.raises(AttributeError):
-        list(data.train_dataloader())

@@ -71,21 +71,17 @@ class SimilarUsers:
         return np.arange(n) * now.n_users // n
 
     def _purchases(self, now: AsOf) -> Purchases:
-        purchases = self._decayed(self._rows(now), now)
+        purchases = now.decayed(self._rows(now), self._decay)
         norm = np.sqrt(np.asarray(purchases.multiply(purchases).sum(1)).ravel())
         usual = np.asarray(purchases.mean(0)).ravel()
         purchases.data /= np.repeat(norm, np.diff(purchases.indptr))
         return Purchases(purchases, norm.astype(np.float32), usual.astype(np.float32))
 
-    def _decayed(self, users: NDArray, now: AsOf) -> sp.csr_matrix:
-        h = now.histories(users)
-        return h.to_csr(h.pair_sum(np.power(np.float32(self._decay), h.event_age)), now.n_items)
-
     def _weights(self, users: NDArray, now: AsOf, purchases: Purchases) -> sp.csr_matrix:
         """What the directions of others count for each of `users`, [n_users_in_batch, n]."""
         rows = self._rows(now)
         # Ordered by the own length alone, so a user's own purchases need no norm.
-        near = (purchases.direction @ self._decayed(users, now).T.tocsr()).toarray().T
+        near = (purchases.direction @ now.decayed(users, self._decay).T.tocsr()).toarray().T
         near[np.asarray(users)[:, None] == rows] = -1  # nobody is a neighbour of their own
         k = min(self._k, len(rows) - 1)
         neighbour = np.argpartition(-near, k, 1)[:, :k]

@@ -220,7 +220,7 @@ class Timeline:
     @cached_property
     def _interactions(self):
         # Kept here, not with the views: however many of those somebody keeps, only the last few matrices stay in memory.
-        return lru_cache(maxsize=4)(AsOf._decayed)
+        return lru_cache(maxsize=4)(lambda now, decay: now.decayed(np.arange(now.n_users), decay))
 
     def at_week(self, week: int) -> "AsOf":
         """All that was known when `week` began."""
@@ -413,8 +413,9 @@ class AsOf:
         """
         return self._timeline._interactions(self, decay)
 
-    def _decayed(self, decay: float) -> sp.csr_matrix:
-        h = self.histories(np.arange(self.n_users))
+    def decayed(self, users: NDArray, decay: float) -> sp.csr_matrix:
+        """The same for some users, made anew, [len(users), n_items]; -1, a user that nobody knows, has no purchases."""
+        h = self.histories(users)
         weight = np.power(np.float32(decay), h.event_age) if decay != 1.0 else np.ones(len(h.event_age), np.float32)
         return h.to_csr(h.pair_sum(weight), self.n_items)
 

@@ -54,6 +54,7 @@ KNOWLEDGE = {
     "repeats": lambda now: now.repeats,
     "histories": lambda now: vars(now.histories(np.arange(now.n_users))).values(),
     "interactions": lambda now: [part for decay in (1.0, 0.5) for part in csr_parts(now.interactions(decay))],
+    "decayed": lambda now: csr_parts(now.decayed(np.array([2, -1, 0]), 0.5)),
 }
 
 

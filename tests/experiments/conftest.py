@@ -13,8 +13,10 @@ from encoders.conftest import tiny_bert  # noqa: F401
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+import seasonrec
 from seasonrec.data.dataset import Dataset
 from seasonrec.encoders.catalogue import CatalogueTexts
+from seasonrec.evaluation.lists import read_lists
 from seasonrec.evaluation.selection import Selection
 from seasonrec.experiments import cli
 from seasonrec.experiments.build import Joint, dataset_of, joint_of, texts_of
@@ -147,6 +149,21 @@ def composed(words) -> Callable[..., DictConfig]:
 def dataset(composed) -> Dataset:
     """The shop as data set."""
     return dataset_of(composed())
+
+
+@pytest.fixture(scope="session")
+def gives_its_lists(dataset) -> Callable[[Path], None]:
+    """Asserts that a run, loaded from its folder, recommends for a test week what it ranked then."""
+
+    def check(folder: Path) -> None:
+        lists = read_lists(folder / "lists/joint.parquet", dataset)
+        first = lists.queries.week == 62
+        users = dataset.users["user_id"].gather(lists.queries.user[first]).to_list()
+        found = seasonrec.load(folder).recommend(users, "2022-11-07", k=100)
+        np.testing.assert_array_equal(found["item_id"], dataset.items["item_id"].gather(lists.of("all")[first].ravel()))
+        np.testing.assert_allclose(found["score"], lists.scores[first, 0].ravel(), atol=1e-5)
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ A batch shares one moment, so that counters of all items are computed once per m
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -111,6 +111,11 @@ class Batch:
         """The rows of the candidates from one row per catalogue item, [C, ...]."""
         return values if self.candidate is None else values[self.candidate]
 
+    @cached_property
+    def demand(self) -> Tensor:
+        """The moment's demand of the candidates, [C, d_demand]."""
+        return self.of_candidates(self.moment.demand)
+
     @property
     def n_candidates(self) -> int:
         """C."""
@@ -134,8 +139,9 @@ def user_features(h: Histories) -> NDArray[np.float32]:
     """What is known of each user: log weeks with purchases, log distinct items, log items a week, and the share of repeats, [B, 4]."""
     event_query = h.pair_query[h.event_pair]
     first = int(h.event_week.min(initial=0))
-    n_kinds = int(h.event_week.max(initial=0)) - first + 1
-    n_weeks = np.bincount(np.unique(event_query * n_kinds + h.event_week - first) // n_kinds, minlength=h.n_queries)
+    bought = np.zeros((h.n_queries, int(h.event_week.max(initial=0)) - first + 1), bool)
+    bought[event_query, h.event_week - first] = True
+    n_weeks = bought.sum(1)
     n_items, n_events = (np.bincount(query, minlength=h.n_queries) for query in (h.pair_query, event_query))
     repeats = 1 - n_items / np.maximum(n_events, 1)
     basket = n_events / np.maximum(n_weeks, 1)

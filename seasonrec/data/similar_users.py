@@ -16,7 +16,7 @@ class Purchases:
     """What the users among whom neighbours are sought had bought.
 
     Args:
-        direction: their decayed purchases, divided by their norms [n, n_items].
+        direction: their decayed purchases, divided by their norms, as columns [n_items, n]: a batch asks for few users and few items.
         norm: of each of them [n].
         usual: the mean of their decayed purchases of each item [n_items].
     """
@@ -63,8 +63,9 @@ class SimilarUsers:
             items: catalogue rows; None for the whole catalogue.
         """
         purchases = self._at(now)
-        of_items = purchases.direction if items is None else purchases.direction[:, items]
-        return (self._weights(users, now, purchases) @ of_items).toarray()
+        of_items = purchases.direction if items is None else purchases.direction[items]
+        # A neighbour list is short, yet as a dense matrix it is multiplied four times as fast.
+        return np.ascontiguousarray((of_items @ self._weights(users, now, purchases).T).T)
 
     def _rows(self, now: AsOf) -> NDArray[np.int64]:
         n = min(self._n_users or now.n_users, now.n_users)
@@ -75,15 +76,17 @@ class SimilarUsers:
         norm = np.sqrt(np.asarray(purchases.multiply(purchases).sum(1)).ravel())
         usual = np.asarray(purchases.mean(0)).ravel()
         purchases.data /= np.repeat(norm, np.diff(purchases.indptr))
-        return Purchases(purchases, norm.astype(np.float32), usual.astype(np.float32))
+        return Purchases(purchases.T.tocsr(), norm.astype(np.float32), usual.astype(np.float32))
 
-    def _weights(self, users: NDArray, now: AsOf, purchases: Purchases) -> sp.csr_matrix:
+    def _weights(self, users: NDArray, now: AsOf, purchases: Purchases) -> NDArray[np.float32]:
         """What the directions of others count for each of `users`, [n_users_in_batch, n]."""
         rows = self._rows(now)
         # Ordered by the own length alone, so a user's own purchases need no norm.
-        near = (purchases.direction @ now.decayed(users, self._decay).T.tocsr()).toarray().T
+        near = (now.decayed(users, self._decay) @ purchases.direction).toarray()
         near[np.asarray(users)[:, None] == rows] = -1  # nobody is a neighbour of their own
         k = min(self._k, len(rows) - 1)
         neighbour = np.argpartition(-near, k, 1)[:, :k]
-        value = np.where(np.take_along_axis(near, neighbour, 1) > 0, purchases.norm[neighbour] / max(k, 1), 0)
-        return sp.csr_matrix((value.ravel(), neighbour.ravel(), np.arange(len(users) + 1) * k), shape=near.shape, dtype=np.float32)
+        weight = np.where(np.take_along_axis(near, neighbour, 1) > 0, purchases.norm[neighbour] / max(k, 1), 0)
+        near[:] = 0
+        np.put_along_axis(near, neighbour, weight, 1)
+        return near

@@ -101,10 +101,12 @@ def read_lists(path: Path | str, dataset: Dataset) -> Lists:
     place = frame["rank"].to_numpy().astype(np.int64) - 1
     k = int(place.max()) + 1
     cell = (row * len(LISTS) + name) * k + place
-    if place.min() < 0 or len(np.unique(cell)) < len(cell):
+    taken = np.zeros(len(queries) * len(LISTS) * k, bool)
+    if place.min() >= 0:
+        taken[cell] = True
+    if np.count_nonzero(taken) < len(cell):
         raise DataError(f"{path}: ranks must begin at 1 and stand once in each list; look for rows written twice")
-    items = np.full(len(queries) * len(LISTS) * k, -1, np.int32)
-    scores = np.full(len(items), np.nan, np.float32)
+    items, scores = np.full(len(taken), -1, np.int32), np.full(len(taken), np.nan, np.float32)
     items[cell] = rows_of(frame[ITEM], dataset.items[ITEM])
     scores[cell] = frame["score"].to_numpy()
     shape = (len(queries), len(LISTS), k)

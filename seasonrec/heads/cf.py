@@ -49,7 +49,7 @@ class Repeat(nn.Module):
         query, column = h.query[listed], h.column[listed]
         similar, usual = batch.similar[query, column], batch.usual[column]
         of_others = torch.stack([(MANY * similar).log1p(), lift(similar, usual)], 1)
-        score = self.score(torch.cat([h.features[listed], of_others, batch.moment.demand[h.item[listed]]], 1)).squeeze(1)
+        score = self.score(torch.cat([h.features[listed], of_others, batch.demand[column]], 1)).squeeze(1)
         return score.new_zeros(len(batch.user), batch.n_candidates).index_put((query, column), score)
 
 

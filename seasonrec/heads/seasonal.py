@@ -1,6 +1,5 @@
 """T1: which products at this time of the year?"""
 
-import torch
 from torch import Tensor, nn
 
 from seasonrec.data.batches import Batch
@@ -21,43 +20,29 @@ class AsOfDemand(nn.Module):
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[1, C]."""
-        return self.score(batch.of_candidates(batch.moment.demand)).T
+        return self.score(batch.demand).T
 
 
 class HarmonicText(nn.Module):
     """Season features (harmonics of the phase, nearness of holidays) matched to product texts; starts at 0.
 
-    Features stay within the range that training has seen (0 included): of a time of the year that is still to come nothing was learnt,
-    and a straight line into it is a bad guess.
-
     Args:
         d: width in which season and text meet.
     """
-
-    lowest: Tensor
-    highest: Tensor
 
     def __init__(self, sizes: Sizes, d: int = 64, dropout: float = 0.2):
         super().__init__()
         self.season, self.text = nn.Linear(sizes.d_season, d), nn.Linear(sizes.d_text, d, bias=False)
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer("lowest", torch.zeros(sizes.d_season))
-        self.register_buffer("highest", torch.zeros(sizes.d_season))
         nn.init.zeros_(self.season.weight)
         nn.init.zeros_(self.season.bias)
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[1, C]."""
         # The season is projected back into the text space: one product with each text instead of d.
-        season = self.dropout(self.season(self._seen(batch.moment.season)))
+        season = self.dropout(self.season(batch.moment.season))
         in_text_space = season @ self.text.weight
         return texts.match(in_text_space[None], batch.candidate)
-
-    def _seen(self, season: Tensor) -> Tensor:
-        if self.training:
-            torch.minimum(self.lowest, season, out=self.lowest)
-            torch.maximum(self.highest, season, out=self.highest)
-        return season.clamp(self.lowest, self.highest)
 
 
 class ContextText(nn.Module):

@@ -57,7 +57,7 @@ class Gated(nn.Module):
     def forward(self, by_head: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """What each head contributes, [B, C]; the mixed score is the sum."""
         query = self.query(self._query_facts(batch)).exp()
-        item = self.item(batch.of_candidates(batch.moment.demand)).clamp(-LIMIT, LIMIT).exp()
+        item = self.item(batch.demand).clamp(-LIMIT, LIMIT).exp()
         own = self.own.exp() - 1
         listed = batch.history.column >= 0
         pairs = batch.history.query[listed], batch.history.column[listed]

@@ -11,6 +11,7 @@ from seasonrec.encoders.catalogue import CatalogueTexts, Texts
 from seasonrec.errors import ConfigError
 from seasonrec.heads.head import HeadFactory, Sizes
 from seasonrec.joint.mixer import MixerFactory
+from seasonrec.joint.seen import SeenInputs
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Scores:
 
 class JointModel(nn.Module):
     """Scores candidates by heads that share one text encoder, and mixes them.
+
+    Season, demand and history reach heads and mixer within the range that training has seen.
 
     Args:
         texts: the shop's texts and their encoder.
@@ -51,6 +54,7 @@ class JointModel(nn.Module):
         self.texts = texts
         self.heads = nn.ModuleDict({name: head(sizes) for name, head in heads.items()})
         self.mixer = mixer(sizes, list(heads))
+        self.seen = SeenInputs(sizes)
 
     @property
     def device(self) -> torch.device:
@@ -63,7 +67,7 @@ class JointModel(nn.Module):
         Args:
             detach_heads: the mixed score sends no gradients into the heads, only into the mixer.
         """
-        texts = self._texts(batch)
+        batch, texts = self.seen(batch), self._texts(batch)
         # float32 whatever the trainer's precision: small differences of scores decide, and losses need them.
         by_head = {name: head(batch, texts).float() for name, head in self.heads.items()}
         mixed = self.mixer({name: s.detach() for name, s in by_head.items()} if detach_heads else by_head, batch)

@@ -1,6 +1,7 @@
 """The joint model: any heads, one mix, and a step of training."""
 
 import textwrap
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -53,6 +54,12 @@ def step(model, loss, batch, detach_heads=False):
     return terms
 
 
+def learnt(model):
+    for parameter in [*model.heads.parameters(), *model.mixer.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
 def touched(model):
     """Parts of the model that got gradients, e.g. "heads.cf", "mixer"."""
     names = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()]
@@ -78,9 +85,7 @@ def test_any_subset_of_heads_scores_and_learns(small_shop, heads, mixer):
 
 @pytest.mark.parametrize("mixer", [Weighted, Gated])
 def test_contributions_add_up_to_the_total_exactly(small_shop, mixer):
-    model = model_of(small_shop, mixer=mixer)
-    for parameter in [*model.heads.parameters(), *model.mixer.parameters()]:
-        torch.nn.init.normal_(parameter, std=0.2)
+    model = learnt(model_of(small_shop, mixer=mixer))
     scores = model(small_shop.batch())
     seasonal, cf, content = (scores.mixed[name].expand(5, -1) for name in HEADS)
     assert torch.equal(scores.total, seasonal + cf + content)
@@ -95,6 +100,30 @@ def test_a_total_of_heads_alike_for_all_queries_has_a_row_for_each(small_shop):
 def test_a_model_without_heads_is_refused(small_shop):
     with pytest.raises(ConfigError, match=r"the model has no heads; choose at least one, e\.g\. head/seasonal=default"):
         JointModel(small_shop.texts, small_shop.sizes, {}, Gated)
+
+
+def test_what_training_has_not_seen_counts_as_the_nearest_that_it_has(small_shop):
+    """In the shop's first year last year's counters are 0, and at week 50 they begin to move."""
+    model, scored = learnt(model_of(small_shop, ["seasonal", "cf"])), small_shop.batch(58)
+    before = model.eval()(scored).total
+    model.train()
+    seen = [small_shop.training_batch(week) for week in range(30, 40)]
+    for batch in seen:
+        model(batch)
+    assert not torch.equal(model.eval()(scored).total, before)
+    parts = {
+        "season": (torch.stack([b.moment.season for b in seen]), scored.moment.season),
+        "demand": (torch.cat([b.moment.demand for b in seen]), scored.moment.demand),
+        "pair": (torch.cat([b.history.features for b in seen]), scored.history.features),
+        "user": (torch.cat([b.history.user for b in seen]), scored.history.user),
+    }
+    nearest = {name: value.clamp(seen.min(0).values, seen.max(0).values) for name, (seen, value) in parts.items()}
+    assert all((nearest[name] != value).any() for name, (_, value) in parts.items())
+    moment = replace(scored.moment, season=nearest["season"], demand=nearest["demand"])
+    within = replace(scored, moment=moment, history=replace(scored.history, features=nearest["pair"], user=nearest["user"]))
+    assert torch.equal(model(scored).total, model(within).total)
+    for name, (values, _) in parts.items():  # scoring has moved nothing
+        assert torch.equal(getattr(model.seen, name).highest, values.max(0).values)
 
 
 def test_detached_heads_get_nothing_from_the_mixed_score(small_shop):

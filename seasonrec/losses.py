@@ -54,8 +54,12 @@ def cross_entropy(scores: Tensor, truth: Truth, *, new_only: bool = False) -> Te
         scores: [B, C].
         new_only: truth and candidates are only items that the user had not bought before, as in list `new`.
 
+    Raises:
+        ConfigError: no candidates but the truth.
+
     Reference: sampled softmax with logQ correction, Jean et al. (2015), On using very large target vocabulary; Yi et al. (2019).
     """
+    _compares(truth)
     query, column = truth.query, truth.column
     logits = scores
     if truth.log_inclusion is not None:
@@ -74,8 +78,12 @@ def cross_entropy(scores: Tensor, truth: Truth, *, new_only: bool = False) -> Te
 def bpr(scores: Tensor, truth: Truth) -> Tensor:
     """The mean negative log probability that a truth item scores above a random candidate that the user has not bought.
 
+    Raises:
+        ConfigError: no candidates but the truth.
+
     Reference: Rendle et al. (2009), BPR: Bayesian personalized ranking, equation 4, without its regulariser.
     """
+    _compares(truth)
     bought = torch.zeros_like(scores, dtype=torch.bool)
     bought[truth.query, truth.column] = True
     bought[truth.own_query, truth.own_column] = True
@@ -83,6 +91,15 @@ def bpr(scores: Tensor, truth: Truth) -> Tensor:
     keep = ~bought[truth.query, negative]
     gap = scores[truth.query, truth.column] - scores[truth.query, negative]
     return -(F.logsigmoid(gap) * keep).sum() / keep.sum().clamp(min=1)
+
+
+def _compares(truth: Truth) -> None:
+    """Nothing, if the candidates hold other items than the truth."""
+    if truth.log_inclusion is not None and bool(torch.isinf(truth.log_inclusion).all()):
+        raise ConfigError(
+            "the loss compares items, but sampling.candidates=null leaves nothing beside the truth; draw candidates, or take a loss of"
+            " ratings alone, loss=ratings_alone"
+        )
 
 
 def squared_error(scores: Tensor, truth: Truth) -> Tensor:

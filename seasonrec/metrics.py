@@ -1,4 +1,4 @@
-"""What a ranked list is worth: pure functions on hits, on lists and on probabilities.
+"""What a ranked list is worth: pure functions on hits, on lists, on probabilities and on ratings.
 
 `hits` [n, k] says for each query which places of its list hold a relevant item; `n_relevant` [n] how many relevant
 items the query has in all. A query without any gives NaN, not 0: there was nothing to find. A list that is shorter than
@@ -161,3 +161,16 @@ def expected_calibration_error(probability: NDArray, outcome: NDArray, n_bins: i
     row = np.clip(np.ceil(probability * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
     gap = np.bincount(row, weights=outcome - probability.astype(np.float64), minlength=n_bins)
     return float(np.abs(gap).sum() / len(probability))
+
+
+def rmse(predicted: NDArray, rating: NDArray) -> float:
+    """The root of the mean squared difference between predicted and given ratings; NaN without any.
+
+    Reference: Herlocker et al. (2004), Evaluating collaborative filtering recommender systems, section 4.1.
+    """
+    return float(np.sqrt(np.mean((predicted - rating) ** 2))) if len(rating) else float("nan")
+
+
+def mae(predicted: NDArray, rating: NDArray) -> float:
+    """The mean absolute difference between predicted and given ratings; NaN without any. Reference: as for `rmse`."""
+    return float(np.mean(np.abs(predicted - rating))) if len(rating) else float("nan")

@@ -21,6 +21,7 @@ QUANTITY: Final = "quantity"
 PRICE: Final = "price"
 RATING: Final = "rating"
 DESCRIPTION: Final = "description"  # the item's text as it stood on this event
+REVIEW: Final = "review"  # what the user wrote about the item on this event
 TEXT: Final = "text"
 REASON: Final = "reason"  # why a rejected row was dropped: the cleaning step's name
 
@@ -35,6 +36,7 @@ EVENTS: Final[Mapping[str, pl.DataType]] = {
     PRICE: pl.Float32(),
     RATING: pl.Float32(),
     DESCRIPTION: pl.String(),
+    REVIEW: pl.String(),
 }
 REQUIRED_EVENTS: Final = (USER, ITEM, TIME)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from seasonrec.errors import ConfigError
+from seasonrec.shares import mean_gradients
 
 
 class Weighting(nn.Module):
@@ -227,7 +228,7 @@ class TaskGradients:
     @classmethod
     def of(cls, terms: Sequence[Tensor], parameters: Sequence[Tensor]) -> "TaskGradients":
         """Those of terms that were computed together; one backward pass for each."""
-        of_task = [torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True) for term in terms]
+        of_task = [mean_gradients(torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)) for term in terms]
         return cls(parameters, list(zip(*of_task, strict=True)))
 
     @property

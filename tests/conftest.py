@@ -67,6 +67,15 @@ class WordEncoder(nn.Module):
         total = torch.zeros(len(tokens), self.words.shape[1]).index_add(0, text, self.words[torch.from_numpy(tokens.ids).long()])
         return nn.functional.normalize(total, dim=-1)
 
+    def encode_tokens(self, tokens):
+        return self(tokens).detach().numpy()
+
+    def tokenize_pairs(self, first, second):
+        return self.tokenize([f"{a} / {b}" for a, b in zip(first, second, strict=True)])
+
+    def pooled(self, tokens):
+        return 3 * self(tokens)
+
     def encode(self, texts, *, cache=None, progress=None):
         self.encoded += texts
         return self(self.tokenize(texts)).detach().numpy()
@@ -93,7 +102,7 @@ class SmallShop:
 
     def with_timeline(self, timeline):
         """The same shop with another past, and nothing kept of the old one."""
-        batcher = Batcher(Moments(self.season, self.batcher.moments._pool), SimilarUsers(k=4))
+        batcher = Batcher(Moments(self.season, self.batcher.moments._pool), SimilarUsers(k=4), self.batcher._words)
         return SmallShop(timeline, self.season, self.texts, batcher, self.sizes)
 
     def batch(self, week=100, users=(0, 4, 12, -1, 7), candidates=None):
@@ -127,7 +136,8 @@ def small_shop_of(encoder):
     user_texts = ["" if row % 3 == 2 else f"likes {words[row]}" for row in range(timeline.n_users)]
     texts = CatalogueTexts(encoder, item_texts, user_texts, n_fresh=6)
     season = SeasonContext(Calendar(), n_harmonics=2)
-    batcher = Batcher(Moments(season, TextPool(texts.of_item.numpy(), texts.vectors.numpy(), k=3)), SimilarUsers(k=4))
+    says = lambda users, time: [f"user {user}" for user in users.tolist()]
+    batcher = Batcher(Moments(season, TextPool(texts.of_item.numpy(), texts.vectors.numpy(), k=3)), SimilarUsers(k=4), says)
     moments = batcher.moments
     sizes = Sizes(timeline.n_users, timeline.n_items, texts.d_text, moments.d_season, moments.d_demand)
     return SmallShop(timeline, season, texts, batcher, sizes)

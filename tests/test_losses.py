@@ -229,3 +229,14 @@ def test_a_task_takes_part_if_it_has_a_head_and_a_weight():
 def test_weights_and_terms_that_do_not_fit_are_refused(weights, terms, message):
     with pytest.raises(ConfigError, match=message):
         JointLoss(weights, dict.fromkeys(terms, cross_entropy))
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, bpr, CrossEntropy(new=0.5)])
+def test_a_loss_that_compares_items_refuses_the_truth_alone_and_that_of_ratings_does_not(scores, loss):
+    alone, one_more = torch.full((12,), torch.inf), torch.full((12,), torch.inf)
+    one_more[7] = -0.5
+    with pytest.raises(ConfigError, match=r"sampling\.candidates=null leaves nothing beside the truth"):
+        loss(scores, truth_of(PAIRS, OWN, log_inclusion=alone))
+    assert loss(scores, truth_of(PAIRS, OWN, log_inclusion=one_more)).isfinite()
+    rating = torch.full((len(PAIRS),), 4.0, dtype=torch.float64)
+    assert squared_error(scores, truth_of(PAIRS, OWN, rating, alone)).isfinite()

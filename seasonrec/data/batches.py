@@ -3,7 +3,7 @@
 A batch shares one moment, so that counters of all items are computed once per moment; only histories are per query.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, Final
@@ -18,9 +18,11 @@ from seasonrec.data.candidates import Candidates, CandidateSampler
 from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates
 from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import AsOf, Histories, Queries
+from seasonrec.data.user_words import UserWords
 from seasonrec.errors import DataError
 from seasonrec.schema import DAY, WEEK
 from seasonrec.seasons.context import SeasonContext
+from seasonrec.shares import Share, n_processes
 
 # Weekly keep rates of a user's own purchases: none fades, half-lives of 34, 10 and 3 weeks.
 DECAYS: Final = (1.0, 0.98, 0.93, 0.8)
@@ -80,6 +82,24 @@ class History:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """The queries of all processes that learn together, of which a batch is one share: what a loss over them all has to know.
+
+    Args:
+        share: which of the queries the batch has.
+        truth_query, truth_column, truth_rating: each bought item [n_truth].
+        own_query, own_column: the candidates that each query's user had bought before [n_own].
+    """
+
+    share: Share
+    truth_query: Tensor
+    truth_column: Tensor
+    truth_rating: Tensor | None
+    own_query: Tensor
+    own_column: Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
     """Queries of one moment over one set of candidates.
 
@@ -90,6 +110,8 @@ class Batch:
         similar: the mean decayed purchases of each candidate by the users who are most like each one [B, C]; see `SimilarUsers`.
         usual: the same of all users [C].
         truth_query, truth_column, truth_rating: each bought item [n_truth]; empty where it is not known, e.g. when serving.
+        user_words: what is known of each user in words [B]; None where no head reads it.
+        whole: the queries of all processes, where several learn together; None: the batch is the whole.
     """
 
     user: Tensor
@@ -102,6 +124,8 @@ class Batch:
     truth_query: Tensor
     truth_column: Tensor
     truth_rating: Tensor | None
+    user_words: Sequence[str] | None = None
+    whole: Whole | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on a device."""
@@ -121,16 +145,22 @@ class Batch:
         """C."""
         return len(self.moment.demand) if self.candidate is None else len(self.candidate)
 
+    @property
+    def truth_alone(self) -> bool:
+        """Whether only the scores of the truth are asked for: no candidate stands for any other item."""
+        return self.log_inclusion is not None and bool(self.log_inclusion.isinf().all())
+
     def truth_items(self) -> Tensor:
-        """The catalogue rows of the truth, [n_truth]."""
-        return self.truth_column if self.candidate is None else self.candidate[self.truth_column]
+        """The catalogue rows of the truth of all processes' queries, [n_truth]."""
+        column = (self.whole or self).truth_column
+        return column if self.candidate is None else self.candidate[column]
 
 
 def _on(part: Any, device: torch.device) -> Any:
     """A dataclass of tensors, and of such dataclasses, with all its tensors on a device."""
     if isinstance(part, Tensor):
         return part.to(device)
-    if isinstance(part, Batch | Moment | History):
+    if isinstance(part, Batch | Moment | History | Whole):
         return replace(part, **{field.name: _on(getattr(part, field.name), device) for field in fields(part)})
     return part
 
@@ -249,10 +279,11 @@ class Batcher:
 
     Args:
         similar: finds the users whose purchases are most like a user's.
+        words: says what is known of a user; None where no head reads it.
     """
 
-    def __init__(self, moments: Moments, similar: SimilarUsers | None = None):
-        self.moments, self._similar = moments, similar or SimilarUsers()
+    def __init__(self, moments: Moments, similar: SimilarUsers | None = None, words: UserWords | None = None):
+        self.moments, self._similar, self._words = moments, similar or SimilarUsers(), words
 
     def batch(self, users: NDArray, now: AsOf, candidates: Candidates | None = None, about: int | None = None) -> Batch:
         """A batch without truth, e.g. to recommend from.
@@ -276,7 +307,18 @@ class Batcher:
             truth_query=none,
             truth_column=none,
             truth_rating=None,
+            user_words=None if self._words is None else self._words(users, now.time),
         )
+
+    def of_pairs(self, users: NDArray, items: NDArray, now: AsOf) -> Batch:
+        """A batch that asks for the score of one item for each user and for no other: the pairs stand as its truth.
+
+        Args:
+            users, items: rows [B].
+        """
+        candidates = Candidates.of_truth(items)
+        column = torch.from_numpy(_columns(candidates, now.n_items)[items])
+        return replace(self.batch(users, now, candidates), truth_query=torch.arange(len(users)), truth_column=column)
 
     def with_truth(self, queries: Queries, now: AsOf, candidates: Candidates | None = None) -> Batch:
         """A batch of queries of one week together with what was bought in it.
@@ -291,6 +333,23 @@ class Batcher:
             truth_column=torch.from_numpy(_columns(candidates, now.n_items)[queries.truth_item]),
             truth_rating=None if queries.truth_rating is None else torch.from_numpy(queries.truth_rating),
         )
+
+    def share_of(self, queries: Queries, now: AsOf, candidates: Candidates | None = None) -> Batch:
+        """This process's share of such a batch, which knows of the others' what a loss has to know.
+
+        A query that is here only so that the process has one counts as a user of whom nothing is known.
+        """
+        share, pairs, column = Share.of(len(queries)), now.histories(queries.user), _columns(candidates, now.n_items)
+        batch, listed = self.with_truth(queries.take(share.row), now, candidates), column[pairs.pair_item] >= 0
+        whole = Whole(
+            share=share,
+            truth_query=torch.from_numpy(queries.truth_query),
+            truth_column=torch.from_numpy(column[queries.truth_item]),
+            truth_rating=None if queries.truth_rating is None else torch.from_numpy(queries.truth_rating),
+            own_query=torch.from_numpy(pairs.pair_query[listed]),
+            own_column=torch.from_numpy(column[pairs.pair_item[listed]]),
+        )
+        return replace(batch, whole=whole, history=replace(batch.history, known=batch.history.known & share.counts))
 
 
 def _columns(candidates: Candidates | None, n_items: int) -> NDArray[np.int64]:
@@ -325,7 +384,7 @@ class TrainingBatches(IterableDataset):
         past: all that was known at the cut-off; what is learnt from.
         weeks: consecutive weeks before it.
         batch_size: queries a batch, of one week each; a week's last batch is smaller, by at most one between a week's batches.
-        sampler: of candidates; its popularity is that of the last `POPULARITY_WEEKS` as of the batch's week.
+        sampler: of candidates; its popularity is that of the last `POPULARITY_WEEKS` as of the batch's week. None: the truth alone.
         n_queries: an epoch's, the same share of each week's, rounded up; None for all of them.
     """
 
@@ -336,7 +395,7 @@ class TrainingBatches(IterableDataset):
         batcher: Batcher,
         *,
         batch_size: int,
-        sampler: CandidateSampler,
+        sampler: CandidateSampler | None,
         seed: int,
         n_queries: int | None = None,
     ):
@@ -369,9 +428,16 @@ class TrainingBatches(IterableDataset):
     def _make(self, rows: NDArray, rng: np.random.Generator) -> Batch:
         queries = self._queries.take(rows)
         now = self._past.earlier(int(queries.time[0]))
+        make = self._batcher.with_truth if n_processes() == 1 else self._batcher.share_of
+        return make(queries, now, self._candidates(queries, now, rng))
+
+    def _candidates(self, queries: Queries, now: AsOf, rng: np.random.Generator) -> Candidates | None:
+        """What the softmax of all the queries runs over; None for the whole catalogue."""
+        if self._sampler is None:
+            return Candidates.of_truth(queries.truth_item)
         if self._sampler.n is None or self._sampler.n >= now.n_items:
-            return self._batcher.with_truth(queries, now)
+            return None
         if now.week not in self._inclusion:
             self._inclusion[now.week] = self._sampler.inclusion(now.demand(POPULARITY_WEEKS))
         own = now.histories(queries.user).pair_item
-        return self._batcher.with_truth(queries, now, self._sampler.draw(self._inclusion[now.week], queries.truth_item, rng, own))
+        return self._sampler.draw(self._inclusion[now.week], queries.truth_item, rng, own)

@@ -24,6 +24,16 @@ class Candidates:
     item: NDArray[np.int64]
     log_inclusion: NDArray[np.float32]
 
+    @classmethod
+    def of_truth(cls, truth: NDArray) -> "Candidates":
+        """The truth of a batch and nothing else, for losses that compare no items.
+
+        Args:
+            truth: rows, any number of times.
+        """
+        item = np.unique(truth).astype(np.int64)
+        return cls(item, np.full(len(item), np.inf, np.float32))
+
 
 @dataclass(frozen=True)
 class CandidateSampler:

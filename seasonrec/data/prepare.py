@@ -18,6 +18,7 @@ from filelock import FileLock
 from seasonrec.data.adapters.adapter import Adapter
 from seasonrec.data.dataset import Dataset, Shop, Split
 from seasonrec.errors import DataError
+from seasonrec.schema import as_events
 
 FORMAT: Final = 1  # raise it whenever the same source would be cleaned, or written, differently
 TABLES: Final = ("events", "items", "users", "rejected")
@@ -116,6 +117,7 @@ def _load(adapter: Adapter, entry: Path, digest: str) -> Dataset:
         tables: dict[str, Any] = {name: pl.read_parquet(entry / f"{name}.parquet") for name in TABLES}
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"prepared data in {entry} cannot be read: {error}; delete the folder, and they are made anew") from error
+    tables["events"] = as_events(tables["events"], str(entry))  # an entry may be older than one of the optional columns
     _repeat(meta.pop("notices"))
     meta["split"] = Split(*(tuple(meta["split"][part]) for part in ("validation", "test")))
     meta["shop"] = Shop(**meta["shop"])

@@ -1,7 +1,7 @@
 """Pretrained language models: found, loaded and taken apart into embeddings, blocks and what follows them."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     MODEL_MAPPING,
     AutoConfig,
@@ -156,6 +156,71 @@ def outputs(block: nn.Module) -> list[nn.Module]:
     raise ConfigError(
         f"finetune=adapter: {type(block).__name__} adds its parts at other places than {OUTPUTS}; take finetune=lora or finetune=full"
     )
+
+
+def n_frozen(backbone: nn.Module) -> int:
+    """How many of the lowest blocks are a fixed function of the text, since nothing learns in them, below them or beside the blocks.
+
+    0 where the family is not one of `BLOCKS`.
+    """
+    found = parts(backbone)
+    if found is None:
+        return 0
+    above = {id(p) for module in (*found.blocks, *found.final) for p in module.parameters()}
+    if any(p.requires_grad and id(p) not in above for p in backbone.parameters()):
+        return 0
+    learns = [any(p.requires_grad for p in block.parameters()) for block in found.blocks]
+    return learns.index(True) if any(learns) else len(learns)
+
+
+class _Reached(Exception):
+    """Ends a forward pass where nothing above is wanted."""
+
+    def __init__(self, hidden: Tensor):
+        super().__init__()
+        self.hidden = hidden
+
+
+def run_below(backbone: nn.Module, block: nn.Module, **inputs: Tensor) -> Tensor:
+    """What a backbone hands to one of its blocks, [n, length, d]; neither this block nor those above it are run.
+
+    Args:
+        inputs: of the backbone.
+    """
+
+    def stop(block: nn.Module, args: tuple[Tensor, ...]) -> None:
+        raise _Reached(args[0])
+
+    handle = block.register_forward_pre_hook(stop)
+    try:
+        backbone(**inputs)
+    except _Reached as reached:
+        return reached.hidden
+    finally:
+        handle.remove()
+    raise ConfigError(f"{type(backbone).__name__} does not call its block {type(block).__name__}")
+
+
+@contextmanager
+def skipping(blocks: Sequence[nn.Module], n: int, hidden: Tensor) -> Iterator[None]:
+    """While open, a backbone does not run its lowest n blocks, and the next one gets `hidden` as if it came from them.
+
+    Masks, positions and rotary angles are still made by the family's own code.
+
+    Args:
+        blocks: of the backbone; more than n.
+        hidden: as `run_below` gives it [n, length, d].
+    """
+    # What a skipped block gives is read by another skipped one only, or its first part is, in families whose blocks give several.
+    handle = blocks[n].register_forward_pre_hook(lambda block, args: (hidden, *args[1:]))
+    for block in blocks[:n]:
+        block.forward = lambda *args, **kwargs: args
+    try:
+        yield
+    finally:
+        handle.remove()
+        for block in blocks[:n]:
+            del block.forward  # the class's own comes back
 
 
 def is_causal(backbone: nn.Module) -> bool:

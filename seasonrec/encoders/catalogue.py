@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seasonrec.encoders.encoder import TextEncoder
-from seasonrec.encoders.tokens import Tokens
+from seasonrec.encoders.prefix_cache import Prefix
+from seasonrec.shares import Share
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,16 @@ class Texts:
         vectors: one per distinct text [n_texts, d_text].
         of_item, of_user: the text of each item [n_items] and of each user [n_users + 1]; the last is that of an unknown user, "".
         context: the season's words as a vector [d_text].
+        words: the distinct texts themselves [n_texts], and
+        encoder: what reads them, for heads that read texts together.
     """
 
     vectors: Tensor
     of_item: Tensor
     of_user: Tensor
     context: Tensor
+    words: Sequence[str]
+    encoder: TextEncoder
 
     def match(self, wanted: Tensor, items: Tensor | None) -> Tensor:
         """The products of vectors in the text space with those of catalogue rows, None for all, [n, C].
@@ -49,7 +53,9 @@ class CatalogueTexts(nn.Module):
         encoder: as it was loaded; a fine-tuning mode prepares it for training after its texts are encoded.
         item_texts, user_texts: of each row; "" where there is none.
         n_fresh: texts encoded with gradients in a step; read only where the encoder has trainable parameters.
-        cache: folder of encoded texts on disk; only for an encoder as it was loaded.
+        cache: folder of encoded texts on disk; only for an encoder as it was loaded. And of what frozen blocks below those that learn make
+            of the texts, computed once for all steps.
+        prefix_gb: of disk for the latter, at most; 0: every step runs the whole encoder.
         progress: called with the number of texts encoded since the last call.
     """
 
@@ -66,6 +72,7 @@ class CatalogueTexts(nn.Module):
         *,
         n_fresh: int = 256,
         cache: Path | None = None,
+        prefix_gb: float = 0.0,
         progress: Callable[[int], None] | None = None,
     ):
         super().__init__()
@@ -73,16 +80,12 @@ class CatalogueTexts(nn.Module):
         # The last user is row -1: a user of whom nothing is known.
         distinct, row = np.unique(np.array([*item_texts, *user_texts, ""], object), return_inverse=True)
         self._texts = distinct.tolist()
+        self._prefix = Prefix(encoder, self._texts, cache, prefix_gb)
         self._contexts: dict[str, NDArray] = {}  # as many as there are distinct seasons in words
         self.register_buffer("of_item", torch.from_numpy(row[: len(item_texts)]), persistent=False)
         self.register_buffer("of_user", torch.from_numpy(row[len(item_texts) :]), persistent=False)
         vectors = encoder.encode(self._texts, cache=cache, progress=progress)
         self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
-
-    @cached_property
-    def _tokens(self) -> Tokens:
-        """Of every text; only an encoder that learns needs them twice."""
-        return self.encoder.tokenize(self._texts)
 
     @property
     def trained(self) -> bool:
@@ -98,14 +101,24 @@ class CatalogueTexts(nn.Module):
         """The distinct texts of the items."""
         return [self._texts[row] for row in np.unique(self.of_item.cpu().numpy()).tolist()]
 
+    def item_words(self) -> list[str]:
+        """The text of each catalogue item, [n_items]."""
+        return [self._texts[row] for row in self.of_item.tolist()]
+
     def item_vectors(self) -> NDArray[np.float32]:
         """The vector of each catalogue item, [n_items, d_text]."""
         return self.vectors[self.of_item].cpu().numpy()
 
-    def refresh(self) -> None:
-        """Encodes all texts with the encoder as it is now."""
+    def refresh(self) -> float:
+        """Encodes all texts with the encoder as it is now; how far their vectors had moved away from those kept, as mean cosine distance.
+
+        It goes on from where the frozen blocks have brought them, as steps do: a model that is loaded has the vectors of the trained one.
+        """
         self._contexts.clear()
-        self.vectors.copy_(torch.from_numpy(self.encoder.encode(self._texts)))
+        fresh = torch.from_numpy(self.encoder.encode_tokens(self._prefix.tokens))
+        moved = 1 - nn.functional.cosine_similarity(self.vectors.cpu(), fresh)[fresh.any(1)]
+        self.vectors.copy_(fresh)
+        return float(moved.mean()) if len(moved) else 0.0
 
     def forward(self, context: str, items: Tensor | None = None) -> Texts:
         """The vectors of a step.
@@ -117,12 +130,14 @@ class CatalogueTexts(nn.Module):
         vectors = self.vectors
         if self.trained and self.training and items is not None:
             rows = _first_distinct(self.of_item[items], self.n_fresh)
-            vectors = vectors.index_copy(0, rows, self.encoder(self._tokens.take(rows.cpu().numpy())))
-        return Texts(vectors, self.of_item, self.of_user, self._context(context))
+            share = Share.of(len(rows))
+            fresh = self.encoder(self._prefix.tokens.take(rows.cpu().numpy()[share.row]))
+            vectors = vectors.index_copy(0, rows, share.whole(fresh))
+        return Texts(vectors, self.of_item, self.of_user, self._context(context), self._texts, self.encoder)
 
     def _context(self, text: str) -> Tensor:
         if self.trained and self.training:
-            return self.encoder(self.encoder.tokenize([text]))[0]
+            return self.encoder(self._prefix.of(text))[0]
         if text not in self._contexts:
             self._contexts[text] = self.encoder.encode([text])[0]
         # Kept as an array, made a tensor here: one that was made while nothing learns could not be learnt from, nor follow the model

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seasonrec.encoders import backbone as backbones
+from seasonrec.encoders.compact import NUMBERS, rounded
 from seasonrec.encoders.pooling import POOLINGS
 from seasonrec.encoders.tokens import Tokens
 from seasonrec.encoders.vector_cache import VectorCache
@@ -40,10 +41,11 @@ class Options:
     dtype: str = "float32"
     lowercase: bool = False
     prefix: str = ""
+    vectors: str = "float32"
 
     def __post_init__(self) -> None:
-        for name, value, known in (("pooling", self.pooling, tuple(POOLINGS)), ("dtype", self.dtype, DTYPES)):
-            if value not in known:
+        for name, known in (("pooling", tuple(POOLINGS)), ("dtype", DTYPES), ("vectors", NUMBERS)):
+            if (value := getattr(self, name)) not in known:
                 raise ConfigError(f"encoder.{name} is {value!r}, wanted one of {', '.join(known)}")
 
 
@@ -86,6 +88,7 @@ class TextEncoder(nn.Module):
         dtype: str = "float32",
         lowercase: bool = False,
         prefix: str = "",
+        vectors: str = "float32",
         gguf_file: str | None = None,
         dropout: float | None = None,
         gradient_checkpointing: bool = False,
@@ -101,6 +104,8 @@ class TextEncoder(nn.Module):
                 Weights and vectors are float32 with each.
             lowercase: lower-case texts first; uncased tokenizers do so themselves.
             prefix: put before each text, e.g. "query: " for E5.
+            vectors: what encoded vectors are rounded to and kept in: "float32", "bfloat16" or "int8" with a scale for each, in a half and
+                a quarter of the bytes on disk. They come as float32 with each, and those with gradients are not rounded.
             gguf_file: a GGUF file of `model` to read instead of safetensors.
             dropout: probability inside the backbone while it learns, in [0, 1); None leaves the model's own.
             gradient_checkpointing: blocks that learn compute their activations again for the gradients instead of keeping them: less
@@ -109,7 +114,7 @@ class TextEncoder(nn.Module):
         Raises:
             ConfigError: a model that is not found or cannot be used, or options that do not fit it.
         """
-        options = Options(pooling, normalize, max_length, dtype, lowercase, prefix)
+        options = Options(pooling, normalize, max_length, dtype, lowercase, prefix, vectors)
         encoder = cls(*backbones.load(model, gguf_file, dropout), options)
         if gradient_checkpointing:
             encoder.checkpoint_gradients()
@@ -153,6 +158,11 @@ class TextEncoder(nn.Module):
     def n_blocks(self) -> int:
         """The number of transformer blocks."""
         return len(self.blocks)
+
+    @property
+    def n_frozen(self) -> int:
+        """How many of the lowest blocks are a fixed function of the text; 0 where their place in the model is not known."""
+        return backbones.n_frozen(self.backbone)
 
     @property
     def _parts(self) -> backbones.Parts:
@@ -216,19 +226,77 @@ class TextEncoder(nn.Module):
         starts = np.append(0, np.cumsum(lengths))
         return Tokens(np.fromiter(chain.from_iterable(ids), np.int32, starts[-1]), starts)
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        """The vector of each text, float32 [n, d_model], with gradients to what trains; zero for a text without tokens."""
-        rows = np.flatnonzero(tokens.lengths)
+    def tokenize_pairs(self, first: Sequence[str], second: Sequence[str]) -> Tokens:
+        """The tokens of each pair of texts, joined and marked as the tokenizer does it, both within `max_length`.
+
+        What is too long loses the end of its longer text, so that neither is lost to the other.
+        """
+        read = ([self.options.prefix + self.spelled(text) for text in texts] for texts in (first, second))
+        options = {"truncation": "longest_first", "max_length": self.options.max_length, "padding": False}
+        found = self.tokenizer(*read, **options, return_token_type_ids=True)
+        starts = np.cumsum([0, *map(len, found["input_ids"])])
+        ids, segments = (np.fromiter(chain.from_iterable(found[name]), np.int32, starts[-1]) for name in ("input_ids", "token_type_ids"))
+        # A tokenizer counts segments also for a model that knows none.
+        return Tokens(ids, starts, segments if getattr(self.backbone.config, "type_vocab_size", 0) > 1 else None)
+
+    def forward(self, tokens: Tokens, batch_tokens: int | None = None) -> Tensor:
+        """The vector of each text, float32 [n, d_model], with gradients to what trains; zero for a text without tokens.
+
+        Args:
+            batch_tokens: as in `encode`: texts of like length go through the backbone together.
+        """
+        pooled = self.pooled(tokens, batch_tokens)
+        return nn.functional.normalize(pooled, dim=-1) if self.options.normalize else pooled
+
+    def pooled(self, tokens: Tokens, batch_tokens: int | None = None) -> Tensor:
+        """The same before it is brought to length 1."""
         vectors = torch.zeros(len(tokens), self.d_model, device=self.device)
-        if not len(rows):
+        batches = list(tokens.batches(batch_tokens or self._batch_tokens))
+        if not batches:
             return vectors
-        ids, real = (torch.from_numpy(x).to(self.device) for x in tokens.take(rows).padded(self.pad_id))
-        with self._precision():
-            hidden = self.backbone(input_ids=ids, attention_mask=real.long()).last_hidden_state
-        pooled = POOLINGS[self.options.pooling](hidden.float(), real)
-        if self.options.normalize:
-            pooled = nn.functional.normalize(pooled, dim=-1)
-        return vectors.index_copy(0, torch.from_numpy(rows).to(self.device), pooled)
+        rows = torch.from_numpy(np.concatenate(batches)).to(self.device)
+        return vectors.index_copy(0, rows, torch.cat([self._pooled(tokens.take(batch)) for batch in batches]))
+
+    def below(self, tokens: Tokens, n_blocks: int) -> Tensor:
+        """What the lowest blocks make of each token, [n_tokens, d_model], without gradients and dropout: `Tokens.hidden` for those above.
+
+        Args:
+            n_blocks: that are run; fewer than there are.
+        """
+        hidden = torch.empty(len(tokens.ids), self.d_model, dtype=self._dtype)
+        # Whatever the precision of a training that asks: the same text is to get the same numbers.
+        with self._evaluating(), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            for rows in tokens.batches(self._batch_tokens):
+                inputs, real = self._inputs(tokens.take(rows))
+                with self._precision():
+                    reached = backbones.run_below(self.backbone, self.blocks[n_blocks], **inputs)
+                hidden[torch.from_numpy(tokens.places(rows))] = reached[real].to(hidden)
+        return hidden
+
+    def _inputs(self, tokens: Tokens) -> tuple[dict[str, Tensor], Tensor]:
+        """What the backbone gets of tokens, and which of them are no padding [n, length]."""
+        ids, real = (torch.from_numpy(x).to(self.device) for x in tokens.padded(self.pad_id))
+        inputs = {"input_ids": ids}
+        if len(np.unique(tokens.lengths)) > 1:  # a mask that hides nothing costs attention a third of its time
+            inputs["attention_mask"] = real.long()
+        if tokens.segments is not None:
+            inputs["token_type_ids"] = torch.zeros_like(ids).masked_scatter(real, torch.from_numpy(tokens.segments).to(ids))
+        return inputs, real
+
+    def _pooled(self, tokens: Tokens) -> Tensor:
+        """The same of texts that all have tokens, padded to the longest of them."""
+        inputs, real = self._inputs(tokens)
+        with self._precision(), self._going_on(tokens, real):
+            hidden = self.backbone(**inputs).last_hidden_state
+        return POOLINGS[self.options.pooling](hidden.float(), real)
+
+    def _going_on(self, tokens: Tokens, real: Tensor) -> AbstractContextManager:
+        """While open, the backbone begins where the tokens have been brought to already."""
+        if tokens.hidden is None:
+            return nullcontext()
+        hidden = torch.zeros(*real.shape, self.d_model, device=self.device)
+        hidden[real] = tokens.hidden[np.arange(len(tokens.ids))].to(hidden)
+        return backbones.skipping(self.blocks, tokens.n_blocks, hidden)
 
     def encode(
         self,
@@ -252,9 +320,13 @@ class TextEncoder(nn.Module):
         row_of = np.fromiter(map(place.__getitem__, texts), np.int64, len(texts))
         report = progress or (lambda n: None)
         report(len(texts) - len(place))
-        store = VectorCache(Path(cache) / self.digest()) if cache else None
+        store = self._store(Path(cache)) if cache else None
         with store.alone() if store else nullcontext():
             return self._encode_distinct(list(place), batch_tokens or self._batch_tokens, report, store)[row_of]
+
+    def _store(self, cache: Path) -> VectorCache:
+        numbers = self.options.vectors
+        return VectorCache(cache / (self.digest() if numbers == "float32" else f"{self.digest()}-{numbers}"), numbers)
 
     def _encode_distinct(
         self, texts: Sequence[str], batch_tokens: int, report: Callable[[int], None], store: VectorCache | None
@@ -273,34 +345,53 @@ class TextEncoder(nn.Module):
                 store.add([texts[row] for row in rows.tolist()], vectors[rows])
         return vectors
 
-    def digest(self) -> str:
+    def encode_tokens(self, tokens: Tokens) -> NDArray[np.float32]:
+        """The vector of each text of `tokens`, [n, d_model], without gradients and dropout.
+
+        Raises:
+            ConfigError: the model gives a vector that is not finite.
+        """
+        return self._run(tokens, self._batch_tokens, lambda n: None)
+
+    def digest(self, n_blocks: int | None = None) -> str:
         """Names the function from text to vector: weights, tokenizer, configuration and options, as 32 hexadecimal digits.
 
-        The weights are hashed as they are at this moment (0.2 s for 90 MB), so a trained encoder has another name.
+        What its vectors are rounded to is left out. The weights are hashed as they are at this moment (0.2 s for 90 MB), so a trained
+        encoder has another name.
+
+        Args:
+            n_blocks: names the lower part of the function alone, up to so many blocks; None: the whole.
         """
         config = {key: value for key, value in self.backbone.config.to_dict().items() if key not in (*ORIGIN, *TRAINING)}
-        options = asdict(self.options) | {"dtype": str(self._dtype)}
-        sha = hashlib.sha256(json.dumps([config, options, _vocabulary(self.tokenizer)], sort_keys=True, default=str).encode())
+        options = {key: value for key, value in asdict(self.options).items() if key != "vectors"} | {"dtype": str(self._dtype)}
+        named = [config, options, _vocabulary(self.tokenizer), *([] if n_blocks is None else [n_blocks])]
+        sha = hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode())
+        above = () if n_blocks is None else self._names([*self.blocks[n_blocks:], *self.final])
         for name, weight in self.backbone.state_dict().items():
+            if name.startswith(above):
+                continue
             sha.update(f"{name} {tuple(weight.shape)}".encode())
             sha.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return sha.hexdigest()[:32]
 
+    def _names(self, modules: Sequence[nn.Module]) -> tuple[str, ...]:
+        """How the names of the backbone's weights begin that are in the given parts."""
+        wanted = {id(module) for module in modules}
+        return tuple(f"{name}." for name, module in self.backbone.named_modules() if id(module) in wanted)
+
     def _run(self, tokens: Tokens, batch_tokens: int, report: Callable[[int], None]) -> NDArray[np.float32]:
-        """The vectors of texts sorted by length, descending, [n, d_model]."""
-        lengths, done, first = tokens.lengths, [], 0
-        with self._evaluating(), torch.inference_mode():
-            while first < len(tokens):
-                rows = np.arange(first, min(first + max(1, batch_tokens // int(lengths[first])), len(tokens)))
-                done.append(self(tokens.take(rows)).cpu().numpy())
+        """The vector of each text, [n, d_model], the longest texts first."""
+        vectors = np.zeros((len(tokens), self.d_model), np.float32)
+        # Autocast keeps the weights that it has rounded until its outermost context ends: once for all batches. Not in inference_mode.
+        with self._evaluating(), torch.no_grad(), self._precision():
+            for rows in tokens.batches(batch_tokens):
+                vectors[rows] = self(tokens.take(rows), batch_tokens).cpu().numpy()
                 report(len(rows))
-                first += len(rows)
-        vectors = np.concatenate(done)
         if not np.isfinite(vectors).all():
             raise ConfigError(
                 f"{type(self.backbone).__name__} gives vectors that are not finite; try encoder.dtype=float32 or another model"
             )
-        return vectors
+        return rounded(vectors, self.options.vectors)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +11,8 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors import numpy as safetensors
+
+from seasonrec.encoders.compact import pack, unpack
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +32,15 @@ class VectorCache:
 
     Args:
         folder: of this encoder alone, made when something is written.
+        numbers: that vectors are kept in, of `seasonrec.encoders.compact`.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, numbers: str = "float32"):
+        self.folder, self.numbers = folder, numbers
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """While open, no other process encodes for this cache; one that waited finds the vectors that the first one made."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
-            yield
+        return alone(self.folder)
 
     def read(self, texts: Sequence[str], into: Vectors) -> NDArray[np.bool_]:
         """Puts the known vectors of distinct texts into the rows of `into` [n, d] and tells which were known, [n]."""
@@ -57,22 +57,42 @@ class VectorCache:
 
     def add(self, texts: Sequence[str], vectors: Vectors) -> None:
         """Keeps vectors [n, d] as one more shard, which appears whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        data = safetensors.save({"key": text_keys(texts), "vector": vectors})
-        part = self.folder / f"{uuid4().hex}.part"
-        part.write_bytes(data)
-        part.replace(self.folder / f"{_name(data)}.safetensors")
+        write_shard(self.folder, safetensors.save({"key": text_keys(texts), **pack(vectors, self.numbers)}))
 
     def _shard(self, path: Path, d: int) -> tuple[Keys, Vectors]:
-        data = b""
-        with suppress(FileNotFoundError):  # another process may have removed it just now
-            data = path.read_bytes()
-        if path.stem != _name(data):
-            log.warning("%s is damaged: removed, its texts are encoded again", path)
-            path.unlink(missing_ok=True)
+        data = read_shard(path)
+        if data is None:
             return np.empty(0, np.int64), np.empty((0, d), np.float32)
         shard = safetensors.load(data)
-        return shard["key"], shard["vector"]
+        return shard["key"], unpack(shard)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """While open, no other process that asks for the same folder is let in."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        yield
+
+
+def write_shard(folder: Path, data: bytes) -> Path:
+    """Keeps the bytes of a safetensors file under the name of their hash; it appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{uuid4().hex}.part"
+    part.write_bytes(data)
+    return part.replace(folder / f"{_name(data)}.safetensors")
+
+
+def read_shard(path: Path) -> bytes | None:
+    """The bytes of a shard; None where they are not those that were written: such a file is removed, with a warning."""
+    data = b""
+    with suppress(FileNotFoundError):  # another process may have removed it just now
+        data = path.read_bytes()
+    if path.stem == _name(data):
+        return data
+    log.warning("%s is damaged: removed, its texts are encoded again", path)
+    path.unlink(missing_ok=True)
+    return None
 
 
 def _name(data: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -87,6 +88,22 @@ class Evaluation:
                 "n_queries": np.append(n, np.full(len(self.overall), len(self.user))),
             }
         ).with_columns(pl.col("value", "low", "high").fill_nan(None))
+
+
+def common(runs: Mapping[str, Sequence[Evaluation]]) -> dict[str, list[Evaluation]]:
+    """The evaluations on the queries that all of them have, by week and user, so that they can be compared in pairs.
+
+    Raises:
+        DataError: there is no such query.
+    """
+    every = [each for of in runs.values() for each in of]
+    n_users = 1 + max(int(each.user.max(initial=0)) for each in every)
+    key = lambda each: each.week.astype(np.int64) * n_users + each.user
+    shared = reduce(np.intersect1d, map(key, every))
+    if not len(shared):
+        raise DataError("evaluation: no query was ranked by all of them; compare methods on the same weeks")
+    take = lambda each: each.take(np.intersect1d(key(each), shared, return_indices=True)[1])
+    return {name: [take(each) for each in of] for name, of in runs.items()}
 
 
 def means(values: Float) -> Float:

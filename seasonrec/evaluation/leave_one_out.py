@@ -69,14 +69,20 @@ def without_last(timeline: Timeline, n: int) -> Timeline:
 
 
 def rank_leave_one_out(
-    scorer: Scorer, timeline: Timeline, which: str, *, batch_size: int = 256, progress: Callable[[int], None] | None = None
+    scorer: Scorer,
+    timeline: Timeline,
+    which: str,
+    *,
+    batch_size: int = 256,
+    progress: Callable[[int], None] | None = None,
+    fit: bool = True,
 ) -> Evaluation:
     """A method under leave-one-out: it learns from all but each user's last two items, and sees all before the target.
 
     Args:
-        scorer: unfitted.
         which: "test" or "validation".
         progress: called with the number of users ranked since the last call.
+        fit: false for a scorer that has been fitted here before, to the other targets' past, which is the same.
 
     Raises:
         DataError: `which` is neither, no user has three events, or a score is not finite.
@@ -85,7 +91,8 @@ def rank_leave_one_out(
     if not len(wanted.user):
         raise DataError("leave_one_out: no user has enough events for a target and a history; give sequences of three or more")
     end = int(timeline.time[-1]) + 1
-    scorer.fit(without_last(timeline, max(FROM_END.values())).as_of(end))
+    if fit:
+        scorer.fit(without_last(timeline, max(FROM_END.values())).as_of(end))
     now, place = without_last(timeline, FROM_END[which]).as_of(end), []
     for rows in np.array_split(np.arange(len(wanted.user)), range(batch_size, len(wanted.user), batch_size)):
         place.append(rank_targets(scorer.scores(wanted.user[rows], now), wanted.item[rows]))

@@ -139,6 +139,8 @@ def wide(metrics: pl.DataFrame, split: str = "test") -> pl.DataFrame:
 def differences(tests: pl.DataFrame, method: str, alpha: float = 0.05) -> Grid:
     """How much better a method is than each other one, with its corrected p; strong where p is below alpha.
 
+    The last rows say how small a true difference these queries can show, in one test and after Holm's correction over all of them.
+
     Args:
         tests: from `compare`.
         method: that was compared.
@@ -147,7 +149,40 @@ def differences(tests: pl.DataFrame, method: str, alpha: float = 0.05) -> Grid:
     cells = {(row["other"], row["slice"], row["metric"]): _difference(row, alpha) for row in tests.iter_rows(named=True)}
     others = tests["other"].unique(maintain_order=True).to_list()
     rows = [[Cell(other), *(cells[other, *pair] for pair in pairs)] for other in others]
+    rows += [[Cell(name), *map(Cell, least)] for name, least in smallest(tests, pairs).items()]
     return Grid(f"{method} minus each other, Holm-corrected p", ["other", *map(title_of, pairs)], rows)
+
+
+def changes(table: pl.DataFrame, reference: str, alpha: float = 0.05) -> Grid:
+    """One row per variant, one column per headline metric: mean over seeds, and the difference to the reference with interval and p.
+
+    A difference whose corrected p is below alpha is strong. The last rows say how small a true difference these queries can show.
+
+    Args:
+        table: variant, slice, metric, value, low, high, n_seeds, difference, difference_low, difference_high, p_holm; of the last
+            four, none where nothing was compared.
+        reference: the variant that the others are compared with.
+    """
+    cells = {(row["variant"], row["slice"], row["metric"]): _change(row, alpha) for row in table.iter_rows(named=True)}
+    seeds = dict(table.group_by("variant", maintain_order=True).agg(pl.col("n_seeds").max()).iter_rows())
+    rows = [[Cell(name), Cell(str(n)), *(cells.get((name, *pair), Cell(ABSENT)) for pair in HEADLINES)] for name, n in seeds.items()]
+    rows += [[Cell(name), Cell(ABSENT), *map(Cell, least)] for name, least in smallest(table, HEADLINES).items()]
+    return Grid(f"variants, and what they differ from {reference} by", ["variant", "seeds", *map(title_of, HEADLINES)], rows)
+
+
+def smallest(tests: pl.DataFrame, pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """The smallest true difference that every test of each (slice, metric) can show, by what it is called.
+
+    Args:
+        tests: from `compare`; one of before there was a column detectable_holm has no such row.
+    """
+    columns = {"detectable": "detectable", "detectable after Holm": "detectable_holm"}
+    largest = lambda column, pair: tests.filter(slice=pair[0], metric=pair[1])[column].max()
+    return {
+        name: [ABSENT if (least := largest(column, pair)) is None else f"{least:.4f}" for pair in pairs]
+        for name, column in columns.items()
+        if column in tests.columns
+    }
 
 
 def selection_score(method: pl.DataFrame, reference: pl.DataFrame) -> float:
@@ -216,6 +251,16 @@ def _difference(row: Mapping[str, Any], alpha: float) -> Cell:
         return Cell(ABSENT)
     p = f"p {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else "p<0.001"
     return Cell(f"{row['difference']:+.4f} ({p})", row["p_holm"] < alpha)
+
+
+def _change(row: Mapping[str, Any], alpha: float) -> Cell:
+    numbers = [np.nan if row[name] is None else row[name] for name in ("value", "low", "high")]
+    value = _cell(numbers[0], (numbers[2] - numbers[1]) / 2, False)
+    if row.get("difference") is None:
+        return value
+    p = f"p {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else "p<0.001"
+    change = f"{row['difference']:+.4f}, {row['difference_low']:+.4f} to {row['difference_high']:+.4f}, {p}"
+    return Cell(f"{value.text} ({change})", row["p_holm"] < alpha)
 
 
 def _latex(text: str) -> str:

@@ -217,21 +217,26 @@ def compared(rows: Sequence[Row], against: Row, split: str, n_resamples: int) ->
 
     The values of a query are averaged over seeds first: what is tested is whether other users would say the same.
     """
-    run = against.runs[0]
     try:
-        dataset = unchanged(dataset_of(OmegaConf.create(run.record["config"])), run.folder)
-        seasons = season_labels(dataset)
-        place = Path("lists") / ("" if split == "test" else split)
-        judged: dict[str, Evaluation] = {
-            row.name: mean_evaluation(
-                [evaluate(read_lists(run.folder / place / f"{row.method}.parquet", dataset), dataset.timeline, seasons) for run in row.runs]
-            )
-            for row in rows
-        }
+        judged = {name: mean_evaluation(of_runs) for name, of_runs in evaluations_of(rows, against, split).items()}
     except (SeasonrecError, OSError) as error:
         log.warning("no tests, for the truth of the lists cannot be read: %s", error)
         return None
     return compare(judged.pop(against.name), judged, n_resamples=n_resamples)
+
+
+def evaluations_of(rows: Sequence[Row], against: Row, split: str) -> dict[str, list[Evaluation]]:
+    """The lists of each row once more, run by run: all by the truth and the labels of the reference's data.
+
+    Raises:
+        DataError: lists or data that are gone, or lists of other data.
+    """
+    first = against.runs[0]
+    dataset = unchanged(dataset_of(OmegaConf.create(first.record["config"])), first.folder)
+    seasons = season_labels(dataset)
+    place = Path("lists") / ("" if split == "test" else split)
+    judged = lambda path: evaluate(read_lists(path, dataset), dataset.timeline, seasons)
+    return {row.name: [judged(run.folder / place / f"{row.method}.parquet") for run in row.runs] for row in rows}
 
 
 def write(

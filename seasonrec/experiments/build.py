@@ -1,7 +1,7 @@
 """From a composed configuration to objects: the only place where sizes meet constructor calls."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -10,10 +10,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from seasonrec.data.adapters.tables import split_of
 from seasonrec.data.batches import Batcher, Moments
 from seasonrec.data.dataset import Dataset
 from seasonrec.data.prepare import prepare
 from seasonrec.data.similar_users import SimilarUsers
+from seasonrec.data.user_words import UserWords
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
 from seasonrec.errors import ConfigError
@@ -33,8 +35,10 @@ def cache_folder(cfg: DictConfig) -> Path:
 
 
 def dataset_of(cfg: DictConfig) -> Dataset:
-    """The prepared data set."""
-    return prepare(instantiate(cfg.data), cache_folder(cfg) / "data")
+    """The prepared data set, with the split that `eval.split` names instead of its own."""
+    dataset = prepare(instantiate(cfg.data), cache_folder(cfg) / "data")
+    weeks = OmegaConf.select(cfg, "eval.split")
+    return replace(dataset, split=split_of(weeks, dataset.events, dataset.week_zero)) if weeks else dataset
 
 
 def calendar_of(dataset: Dataset) -> Calendar:
@@ -50,6 +54,7 @@ def texts_of(cfg: DictConfig, dataset: Dataset, week: int, progress: Callable[[i
         dataset.user_texts,
         n_fresh=cfg.model.n_fresh_texts,
         cache=cache_folder(cfg) / "texts",
+        prefix_gb=cfg.model.get("prefix_cache_gb", 0.0),
         progress=progress,
     )
     # Only now: every mode begins with the pretrained vectors, which are on disk under the pretrained model's name.
@@ -85,17 +90,18 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
     neighbours = cfg.model.text_neighbours
     pool = TextPool(texts.of_item.numpy(), texts.vectors.numpy(), **neighbours) if neighbours else None
     moments = Moments(instantiate(cfg.seasons)(calendar=calendar_of(dataset)), pool)
-    batcher = Batcher(moments, SimilarUsers(**cfg.model.similar_users))
     sizes = Sizes(
         n_users=dataset.n_users,
         n_items=dataset.n_items,
         d_text=texts.d_text,
-        d_season=batcher.moments.d_season,
-        d_demand=batcher.moments.d_demand,
+        d_season=moments.d_season,
+        d_demand=moments.d_demand,
     )
     torch.manual_seed(cfg.seed)
     model = JointModel(texts, sizes, {task: configured[task] for task in loss.active(configured)}, instantiate(cfg.mixer))
-    return Joint(model, batcher, loss)
+    reads_words = any(getattr(part, "reads_user_words", False) for part in model.heads.modules())
+    words = UserWords(dataset, texts.item_words(), **cfg.model.user_words) if reads_words else None
+    return Joint(model, Batcher(moments, SimilarUsers(**cfg.model.similar_users), words), loss)
 
 
 def baseline_nodes(cfg: DictConfig, learns: bool) -> dict[str, DictConfig]:

@@ -5,6 +5,7 @@ Imports of this module stay light, so that `seasonrec --help` answers at once; a
 
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,6 +20,7 @@ from seasonrec.errors import ConfigError, SeasonrecError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+REPRODUCE: Final = ("reproduce", "words", "runs", "folder", "paths", "hydra")  # keys of this verb, beside those of its runs
 FAILED: Final = 2  # exit status after an error that the user can mend; 1 is Python's own after a traceback
 
 
@@ -43,6 +45,8 @@ VERBS: Final = {
     "recommend": Verb("seasonrec.experiments.recommend:recommend", "recommend", "lists of a trained run for users and a date"),
     "report": Verb("seasonrec.experiments.aggregate:report", "report", "one table from any runs: means over seeds, paired tests"),
     "sweep": Verb("seasonrec.experiments.train:train", "sweep", "many trainings in search of the best config, by validation weeks"),
+    "ablate": Verb("seasonrec.experiments.ablate:ablate", "ablate", "what each part of the model is worth: trains it without"),
+    "reproduce": Verb("seasonrec.experiments.reproduce:reproduce", "reproduce", "a published table once more: published against found"),
     "check-data": Verb("seasonrec.experiments.check_data:check_data", "check_data", "what seasonrec sees in a file, before anyone trains"),
 }
 
@@ -158,8 +162,9 @@ def groups() -> list[str]:
 def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
     """A verb's arguments as Hydra wants them.
 
-    A sweep asks for `--multirun` by itself, `check-data` takes a bare file name and `report` bare folders, a resumed run goes on in
-    its own folder, and ids of users stay text: Hydra would read `users=1,2` as a sweep and `users=1e5` as a number.
+    A sweep asks for `--multirun` by itself, `check-data` takes a bare file name, `report` bare folders and `reproduce` a bare name, a
+    resumed run goes on in its own folder, the seeds of an ablation are one list, and ids of users stay text: Hydra would read
+    `users=1,2` as a sweep and `users=1e5` as a number.
     """
     words = list(arguments)
     if name == "train":
@@ -168,8 +173,14 @@ def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
         words = _file_first(words)
     if name == "report":
         words = [_as_text(word) if word.startswith("runs=") else word for word in _runs_first(words)]
+    if name == "reproduce":
+        words = _name_first(words)
+    if name == "ablate":
+        words = [f"ablation.seeds=[{word.removeprefix('seed=')}]" if word.startswith("seed=") else word for word in words]
     if name == "recommend":
         words = [_as_text(word) if word.startswith("users=") else word for word in words]
+    if name == "train" and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0:
+        words += ["hydra.output_subdir=null", "hydra/job_logging=none"]  # of several processes, that of rank 0 writes
     return [*words, "--multirun"] if _is_sweep(words) else words
 
 
@@ -198,6 +209,16 @@ def _runs_first(words: list[str]) -> list[str]:
     is_run = lambda word: Path(word).exists() or not (word.startswith("-") or "=" in word)
     n = next((place for place, word in enumerate(words) if not is_run(word)), len(words))
     return [f"runs=[{','.join(map(_quoted, words[:n]))}]", *words[n:]] if n else words
+
+
+def _name_first(words: list[str]) -> list[str]:
+    """A bare name is what to reproduce; what is no key of this verb is for its runs."""
+    if words and "=" not in words[0] and not words[0].startswith("-"):
+        words = [f"reproduce={words[0]}", *words[1:]]
+    key = lambda word: re.split("[.=]", word.lstrip("+~"), maxsplit=1)[0]
+    others = [word for word in words if "=" in word and not word.startswith("-") and key(word) not in REPRODUCE]
+    own = [word for word in words if word not in others]
+    return [f"words=[{','.join(map(_quoted, others))}]", *own] if others else own
 
 
 def _as_text(word: str) -> str:

@@ -39,6 +39,16 @@ class Paths:
 
 
 @dataclass
+class Rolling:
+    """Several cut-offs instead of one split; see conf/eval/rolling.yaml."""
+
+    n_weeks: int = MISSING
+    every: int = MISSING
+    n_validation: int = MISSING
+    min_weeks: int = MISSING
+
+
+@dataclass
 class Eval:
     """How lists are made and compared; see conf/eval/default.yaml."""
 
@@ -46,7 +56,17 @@ class Eval:
     batch_size: int = MISSING
     n_resamples: int = MISSING
     n_paired: int = MISSING
+    split: dict[str, list[int]] | None = None
+    rolling: Rolling | None = None
     n_selection: int | None = None
+
+
+@dataclass
+class RefreshTexts:
+    """When all texts are encoded anew; see conf/train.yaml."""
+
+    every_n_epochs: int = 1
+    every_n_steps: int | None = None
 
 
 @dataclass
@@ -55,8 +75,11 @@ class Model:
 
     heads: dict[str, Any] = field(default_factory=dict)
     n_fresh_texts: int = MISSING
+    refresh_texts: RefreshTexts = field(default_factory=RefreshTexts)
+    prefix_cache_gb: float = 0.0
     text_neighbours: dict[str, Any] | None = None
     similar_users: dict[str, Any] = field(default_factory=dict)
+    user_words: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -165,8 +188,78 @@ class TrainConfig:
     paths: Paths = field(default_factory=Paths)
 
 
+@dataclass
+class Claim:
+    """That one variant's mean in a (slice, metric) is at least so many times another's."""
+
+    variant: str = MISSING
+    over: str = MISSING
+    slice: str = MISSING
+    metric: str = MISSING
+    at_least: float = MISSING
+
+
+@dataclass
+class Ablation:
+    """Variants of the joint model; see conf/ablation/base.yaml."""
+
+    name: str = MISSING
+    folder: str = MISSING
+    seeds: list[int] = field(default_factory=list)
+    n_workers: int = 1
+    gpus_per_run: int = 1
+    n_resamples: int = MISSING
+    shared: list[str] = field(default_factory=list)
+    variants: dict[str, list[str]] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+
+
+@dataclass
+class AblateConfig(TrainConfig):
+    """The keys of `seasonrec ablate`."""
+
+    ablation: Ablation = field(default_factory=Ablation)
+
+
+@dataclass
+class Order:
+    """Methods by their values in a (slice, metric), best first."""
+
+    slice: str = MISSING
+    metric: str = MISSING
+    methods: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Published:
+    """A published result; see conf/reproduce/complete_journey.yaml."""
+
+    name: str = MISSING
+    source: str = MISSING
+    verb: str = MISSING
+    words: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    absolute: float = 0.0
+    relative: float = 0.0
+    published: dict[str, Any] = field(default_factory=dict)
+    orders: list[Order] = field(default_factory=list)
+
+
+@dataclass
+class ReproduceConfig:
+    """The keys of `seasonrec reproduce`."""
+
+    reproduce: Published = field(default_factory=Published)
+    words: list[str] = field(default_factory=list)
+    runs: Any = None  # a list, or text: folders with commas
+    folder: str = MISSING
+    paths: Paths = field(default_factory=Paths)
+
+
 SCHEMAS: Final[Mapping[str, type]] = {
     "train": TrainConfig,
+    "ablate": AblateConfig,
+    "reproduce": ReproduceConfig,
     "sweep": TrainConfig,
     "evaluate": EvaluateConfig,
     "recommend": RecommendConfig,

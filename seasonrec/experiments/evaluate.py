@@ -17,6 +17,7 @@ from seasonrec.experiments.build import baselines_of, dataset_of, texts_of
 from seasonrec.experiments.judge import SPLITS, Judge, progress_of
 from seasonrec.experiments.recommender import unchanged
 from seasonrec.experiments.record import RunRecord, read_record
+from seasonrec.experiments.rolling import roll
 from seasonrec.experiments.train import begin, judge_baselines, judge_of, plain_config
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def _weekly(cfg: DictConfig) -> None:
+    if cfg.eval.rolling and not cfg.run:
+        roll(cfg, _weekly, judge_of)
+        return
     folder = Path(cfg.paths.run)
     with RunRecord(folder, plain_config(cfg)) as record:
         with record.stage("data"):
@@ -66,11 +70,11 @@ def _leave_one_out(cfg: DictConfig) -> None:
 
 def _leave_one_out_tables(cfg: DictConfig, dataset: Dataset) -> Iterator[pl.DataFrame]:
     texts = texts_of(cfg, dataset, 0)
-    for name in cfg.baseline:
+    for name, scorer in baselines_of(cfg, texts).items():
         for split in SPLITS:
-            scorer = baselines_of(cfg, texts)[name]
             with progress_of(f"{name} on {split}", dataset.n_users) as advance:
-                evaluation = rank_leave_one_out(scorer, dataset.timeline, split, batch_size=cfg.eval.batch_size, progress=advance)
+                options = {"batch_size": cfg.eval.batch_size, "progress": advance, "fit": split == SPLITS[0]}
+                evaluation = rank_leave_one_out(scorer, dataset.timeline, split, **options)
             yield evaluation.table(name, split, n_resamples=cfg.eval.n_resamples, seed=cfg.seed)
 
 

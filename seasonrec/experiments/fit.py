@@ -5,9 +5,9 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -16,11 +16,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file, save_file
 
 from seasonrec.data.dataset import Dataset
 from seasonrec.errors import ConfigError, DataError
-from seasonrec.evaluation.selection import METRIC, Selection
+from seasonrec.evaluation.selection import METRIC, EpochScores
 from seasonrec.experiments.build import Joint
 from seasonrec.joint.datamodule import QueryData
 from seasonrec.joint.model import JointModel
@@ -36,6 +37,8 @@ EXPECTED: Final = (
     "The 'train_dataloader' does not have many workers",  # batches are made faster than learnt from
     "You have overridden `transfer_batch_to_device` in `LightningModule`",  # which knows what a batch is
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
+    "It is recommended to use `self.log",  # of several processes, which are told the same value
+    "`broadcast_buffers` is deprecated",  # its successor is too young
 )
 
 
@@ -46,10 +49,13 @@ class Outcome:
     Args:
         n_epochs: after which the weights were taken.
         score: the selection metric of that epoch; None where it was not measured.
+        staleness: of the texts' vectors whenever they were encoded anew: after which step, and the mean cosine distance; none of a frozen
+            encoder.
     """
 
     n_epochs: int
     score: float | None
+    staleness: Sequence[Sequence[float]] = ()
 
 
 class LossLog(Callback):
@@ -61,6 +67,7 @@ class LossLog(Callback):
     def __init__(self, path: Path, fit: str, every: int = 10):
         self._path, self._fit, self._every, self._step = path, fit, every, 0
 
+    @rank_zero_only
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Keeps the rows of the epochs that are done."""
         self._step = trainer.global_step
@@ -70,6 +77,7 @@ class LossLog(Callback):
         with self._path.open("w", newline="") as file:
             csv.writer(file).writerows([("fit", "epoch", "step", "name", "value"), *kept])
 
+    @rank_zero_only
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Every few steps, and at the first."""
         if (trainer.global_step - 1) % self._every or trainer.global_step == self._step:  # several batches may make one step
@@ -126,9 +134,14 @@ class Fit:
     week: int
     folder: Path
     loggers: Sequence[Logger] = ()
-    selection: Selection | None = None
+    selection: EpochScores | None = None
     n_epochs: int | None = None
     watchers: Sequence[Callback] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it had ended before."""
+        return (self.folder / DONE).exists()
 
     def run(self, cfg: DictConfig) -> Outcome:
         """Trains; the model then has the weights of the best epoch, or of the last one.
@@ -136,7 +149,7 @@ class Fit:
         A fit that had ended is read back from its folder; one that was interrupted goes on after its last whole epoch, and ends with the
         same weights as an uninterrupted one.
         """
-        if not (self.folder / DONE).exists():
+        if not self.is_done:
             self._train(cfg)
         load_weights(self.joint.model, self.folder / WEIGHTS)
         return Outcome(**json.loads((self.folder / DONE).read_text()))
@@ -154,10 +167,18 @@ class Fit:
         last = self.folder / LAST
         with without_expected_warnings():
             trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+        if trainer.is_global_zero:
+            self._keep(cfg, trainer)
+        trainer.strategy.barrier()  # the other processes of this fit read what is kept
+
+    def _keep(self, cfg: DictConfig, trainer: Any) -> None:
+        """Writes what the fit ended with."""
         save_weights(self.joint.model, self.folder / WEIGHTS, trainer.checkpoint_callback.best_model_path if self._chooses(cfg) else "")
         scores = self.selection.scores if self.selection else []
         n_epochs = int(np.argmax(scores)) + 1 if self._chooses(cfg) else trainer.current_epoch
-        (self.folder / DONE).write_text(json.dumps({"n_epochs": n_epochs, "score": scores[n_epochs - 1] if scores else None}))
+        (staleness,) = (callback.staleness for callback in trainer.callbacks if isinstance(callback, FreshTexts))
+        outcome = Outcome(n_epochs, scores[n_epochs - 1] if scores else None, staleness)
+        (self.folder / DONE).write_text(json.dumps(asdict(outcome)))
 
     def _chooses(self, cfg: DictConfig) -> bool:
         """Whether this fit looks for its best epoch, rather than ending with the schedule.
@@ -181,7 +202,8 @@ class Fit:
                 # Lightning finds the best epoch again by this name: if it were relative, a fit resumed from elsewhere would forget it.
                 # And its own last.ckpt would be the last best one.
                 callback.dirpath, callback.save_last = str(self.folder.resolve()), False
-        first = [WithoutPretrained(), LossLog(self.folder / LOSSES, self.name), FreshTexts()]
+        fresh = FreshTexts(**cfg.model.get("refresh_texts", {}))
+        first = [WithoutPretrained(), LossLog(self.folder / LOSSES, self.name), fresh]
         last = ModelCheckpoint(self.folder, LAST.removesuffix(".ckpt"), enable_version_counter=False)  # knows the best one: comes after
         measured = [self.selection, *self.watchers] if self.selection else []
         if self._chooses(cfg):

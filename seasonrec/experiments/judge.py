@@ -18,7 +18,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import seasonrec
 from seasonrec.data.dataset import Dataset
-from seasonrec.data.timeline import Queries
 from seasonrec.errors import DataError
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import Evaluation, evaluate, means
@@ -26,12 +25,14 @@ from seasonrec.evaluation.labels import SeasonLabels, fourth_day, season_labels
 from seasonrec.evaluation.lists import Lists, read_lists, write_lists
 from seasonrec.evaluation.ranking import rank
 from seasonrec.evaluation.scorer import Scorer
+from seasonrec.evaluation.selection import Selection
 from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import HEADLINES, leaderboard
 from seasonrec.seasons.calendar import Calendar
 
 log = logging.getLogger(__name__)
 SPLITS = ("validation", "test")
+REFERENCE = "personal_frequency"  # judged first: what selection is relative to
 
 
 class Judge:
@@ -60,7 +61,7 @@ class Judge:
         seed: int = 0,
     ):
         self.dataset, self.folder, self.k, self.batch_size = dataset, folder, k, batch_size
-        self._calendar, self._n_resamples, self._n_paired, self._seed = calendar, n_resamples, n_paired, seed
+        self._calendar, self.n_resamples, self._n_paired, self._seed = calendar, n_resamples, n_paired, seed
         self.queries = {split: dataset.timeline.queries(dataset.split.weeks[split]) for split in SPLITS}
         self._tables: list[pl.DataFrame] = []
         self._evaluations: dict[str, dict[str, Evaluation]] = {split: {} for split in SPLITS}
@@ -125,7 +126,12 @@ class Judge:
                 platt=platt if split == "test" else None,
             )
             self._evaluations[split][method] = evaluation
-            self._tables.append(evaluation.table(method, split, n_resamples=self._n_resamples, seed=self._seed))
+            self._tables.append(evaluation.table(method, split, n_resamples=self.n_resamples, seed=self._seed))
+
+    @property
+    def tested(self) -> Mapping[str, Evaluation]:
+        """What was judged on test weeks so far, by method."""
+        return self._evaluations["test"]
 
     @property
     def metrics(self) -> pl.DataFrame:
@@ -136,11 +142,12 @@ class Judge:
         """The metrics of one method and split."""
         return self.metrics.filter(method=method, split=split)
 
-    def selection_queries(self, reference: str, n: int | None) -> tuple[Queries, pl.DataFrame]:
-        """The validation queries that every epoch is measured on, at most n drawn at random, and a judged method's metrics on them."""
-        queries, evaluation = self.queries["validation"], self._evaluations["validation"][reference]
+    def selection(self, scorer: Scorer, n: int | None) -> Selection:
+        """Measures each epoch of a model in training on at most n validation queries drawn at random, relative to `REFERENCE`."""
+        queries, evaluation = self.queries["validation"], self._evaluations["validation"][REFERENCE]
         drawn = np.sort(np.random.default_rng(self._seed).permutation(len(queries))[:n])
-        return queries.take(drawn), evaluation.take(drawn).table(reference, "validation", n_resamples=1)
+        table = evaluation.take(drawn).table(REFERENCE, "validation", n_resamples=1)
+        return Selection(scorer, self.dataset.timeline, queries.take(drawn), self.labels, table, batch_size=self.batch_size)
 
     def significance(self, method: str) -> pl.DataFrame | None:
         """The method against each other one on test weeks; None where there is no other."""

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from seasonrec.errors import DataError
+from seasonrec.evaluation.significance import ALPHA
 from seasonrec.evaluation.tables import HEADLINES, SELECTION, TITLES
 
 JOINT: Final = "joint"
@@ -112,6 +113,33 @@ def leaderboard(metrics: pl.DataFrame, ours: Collection[str] = (JOINT,)) -> Figu
         axes[place].set_title(f"{name.replace('_', ' ')}\n{TITLES[metric]}")
         axes[place].xaxis.set_major_locator(MaxNLocator(3))
     _name_rows(axes, methods)
+    return figure
+
+
+@_style()
+def ablation(table: pl.DataFrame) -> Figure:
+    """What each variant of a model differs from the whole one by, with its 95% interval, one panel per headline metric.
+
+    Differences that stay after Holm's correction stand out.
+
+    Args:
+        table: variant, slice, metric, difference, difference_low, difference_high, p_holm.
+
+    Raises:
+        DataError: no headline metric has a difference.
+    """
+    names = {"variant": "method", "difference": "value", "difference_low": "low", "difference_high": "high"}
+    differences = table.drop("value", "low", "high", strict=False).rename(names)
+    panels = _panels(differences, HEADLINES, "ablation")
+    variants = differences.drop_nulls("value")["method"].unique(maintain_order=True).to_list()
+    figure, axes = _grid(len(panels), columns=5, height=0.8 + 0.24 * len(variants), sharey=True)
+    for ax, ((name, metric), part) in zip(axes, panels.items(), strict=True):
+        sure = dict(part.select("method", pl.col("p_holm") < ALPHA).iter_rows())
+        _dots(ax, part, {v: row for row, v in enumerate(variants)}, {v: HIGHLIGHT if sure.get(v) else OTHERS for v in variants})
+        ax.axvline(0, color=QUIET, linewidth=0.8)
+        ax.set_title(f"{name.replace('_', ' ')}\n{TITLES[metric]}")
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    _name_rows(axes, variants)
     return figure
 
 

@@ -33,8 +33,10 @@ WITHIN, SO_FAR = "peak within the stage", "peak of the process so far"
 # Columns of the tables in a run's folder. Examples have more: one per head, and a score is the sum of its heads' parts.
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "metrics": ("method", "split", "slice", "metric", "k", "value", "low", "high", "n_queries"),
+    "rolling": ("method", "split", "slice", "metric", "k", "value", "low", "high", "n_queries"),
     "significance": ("other", "slice", "metric", "difference", "low", "high", "p", "p_holm", "detectable", "n_queries"),
     "losses": ("fit", "epoch", "step", "name", "value"),
+    "ratings": ("epoch", "rmse", "mae"),
     "weeks": ("method", "split", "week", "date", "slice", "metric", "value", "n_queries"),
     "seasonality": ("item_id", "text", "week_of_year", "share"),
     "examples": ("user_id", "date", "season", "rank", "item_id", "text", "score"),

@@ -7,6 +7,7 @@ data is escaped: text is safe unless it is `Html`, which only this module makes.
 import base64
 import html
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,9 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from seasonrec.errors import DataError
-from seasonrec.evaluation.tables import ABSENT, HEADLINES, TITLES, markdown
+from seasonrec.evaluation.ratings import rating_grid
+from seasonrec.evaluation.significance import standard_errors
+from seasonrec.evaluation.tables import ABSENT, HEADLINES, TITLES, Grid, markdown, smallest
 from seasonrec.experiments import plots
 from seasonrec.experiments.plots import JOINT
 from seasonrec.experiments.record import FAILED, RECORD, TABLES, read_record, read_table
@@ -93,6 +96,53 @@ def write_comparison(
     return path
 
 
+def write_ablation(folder: Path, grid: Grid, table: pl.DataFrame, notes: Sequence[str], runs: pl.DataFrame) -> Path:
+    """The path of report.html about variants of a model; its picture also goes to plots/ablation.png.
+
+    Args:
+        grid, table: from `changes`, and what it was made of.
+        notes: what a reader has to know of the numbers.
+        runs: which runs are behind each variant.
+    """
+    rows = [[_two_lines(*(part.rstrip(")") for part in re.split(r" (?=±)| \(|, ", cell.text))) for cell in row] for row in grid.rows]
+    caption = "What each variant differs from the whole model by, and 95% intervals over users; left of the line it lost."
+    drawn = _picture(folder, "ablation", partial(plots.ablation, table), caption) if "difference" in table.columns else Html("")
+    sections = {
+        "What is each part worth?": Html(drawn + _table(grid.heads, rows) + _list_of(notes)),
+        "The runs": _table(runs.columns, [[ABSENT if cell is None else str(cell) for cell in row] for row in runs.iter_rows()]),
+    }
+    path = folder / REPORT
+    path.write_text(_html(f"ablation / {folder.name}", Html(""), sections), encoding="utf-8", errors="xmlcharrefreplace")
+    return path
+
+
+def write_ratings(folder: Path) -> Path:
+    """The path of report.html about a run that predicted ratings, made from the files of its folder.
+
+    Raises:
+        DataError: a file does not have the form that a run writes.
+    """
+    tables = {name: read_table(folder, name) for name in TABLES}
+    run, needs = read_record(folder), partial(_needs, tables)
+    sections = {
+        "Ratings": needs("metrics", lambda metrics: Html("".join(_errors(metrics, split) for split in ("test", "validation")))),
+        "Epoch by epoch": needs("ratings", lambda errors: _table(errors.columns, [list(map(str, row)) for row in errors.iter_rows()])),
+        "Loss terms": needs("losses", partial(_losses, picture=partial(_picture, folder))),
+        "The text encoder": _encoder((run.get("facts") or {}).get("encoder"), pl.DataFrame({"method": []})),
+        "The run": _run(run),
+    }
+    path = folder / REPORT
+    title = f"{folder.resolve().parent.name} / {folder.resolve().name}"
+    path.write_text(_html(title, Html(f"<p class='quiet'>{_subtitle(run)}</p>"), sections), encoding="utf-8", errors="xmlcharrefreplace")
+    return path
+
+
+def _errors(metrics: pl.DataFrame, split: str) -> Html:
+    grid = rating_grid(metrics, split)
+    rows = [[Html(f"<b>{html.escape(cell.text)}</b>") if cell.strong else cell.text for cell in row] for row in grid.rows]
+    return Html(f"<h3>{html.escape(grid.title)}</h3>" + _table(grid.heads, rows, ours=[JOINT]))
+
+
 def _page(folder: Path, run: Mapping[str, Any], metrics: pl.DataFrame, tables: Mapping[str, pl.DataFrame | None]) -> str:
     split = _split(metrics)
     of_split = metrics.filter(split=split)
@@ -109,6 +159,8 @@ def _page(folder: Path, run: Mapping[str, Any], metrics: pl.DataFrame, tables: M
         "The text encoder": _encoder((run.get("facts") or {}).get("encoder"), of_split),
         "The run": _run(run) if run else _missing(f"The folder has no {RECORD}."),
     }
+    if (rolling := tables["rolling"]) is not None:
+        sections["By cut-off and quarter"] = _by_part(rolling, methods)
     header = Html(f"<p class='quiet'>{_subtitle(run)}</p>{_headline(of_split, split, methods, tables['significance'])}")
     return _html(f"{folder.resolve().parent.name} / {folder.resolve().name}", header, sections)
 
@@ -207,6 +259,11 @@ def _interval(row: Mapping[str, Any] | None, best: float | None) -> str:
     return value if row["low"] is None else _two_lines(value, f"{row['low']:.4f}–{row['high']:.4f}")
 
 
+def _by_part(rolling: pl.DataFrame, methods: Sequence[str]) -> Html:
+    parts = rolling.group_by("split", maintain_order=True)
+    return Html("".join(_folded(str(part), _leaderboard(of_part, methods)) for (part,), of_part in parts))
+
+
 def _beyond_accuracy(metrics: pl.DataFrame, methods: Sequence[str]) -> Html:
     everything = metrics.filter(slice="all")
     names = everything["metric"].unique(maintain_order=True).to_list()
@@ -223,10 +280,15 @@ def _significance(table: pl.DataFrame, methods: Sequence[str], reference: str = 
     present = table["other"].unique(maintain_order=True).to_list()
     others = [other for other in dict.fromkeys([*methods, *present]) if other in present]
     rows = [[other, *(cells.get((other, *pair), ABSENT) for pair in pairs)] for other in others]
-    largest = table.group_by("slice", "metric").agg(pl.col("detectable").max())
-    detectable = {(name, metric): value for name, metric, value in largest.iter_rows()}
-    rows.append(["detectable", *(_number(detectable.get(pair)) for pair in pairs)])
-    return Html(f"<p>{SIGNIFICANCE_NOTE}</p>" + _table([f"{reference} minus", *map(_name, pairs)], rows))
+    rows += [[name, *cells] for name, cells in smallest(table, pairs).items()]
+    return Html(f"<p>{SIGNIFICANCE_NOTE} {_of_tests(table)}</p>" + _table([f"{reference} minus", *map(_name, pairs)], rows))
+
+
+def _of_tests(table: pl.DataFrame) -> str:
+    """By how much Holm's correction raises the smallest difference that can be shown."""
+    n = table["p_holm"].count()
+    times = standard_errors(n) / standard_errors()
+    return f"After Holm's correction over the {n} tests here, the smallest p needs {times:.2f} times as much."
 
 
 def _difference(row: Mapping[str, Any]) -> str:
@@ -466,7 +528,7 @@ def _small(p: float | None) -> str:
 
 SIGNIFICANCE_NOTE: Final = (
     f"Paired bootstrap over users: mean difference, 95% interval, Holm-corrected p. Coloured where p &lt; {ALPHA}. "
-    "The last row is the smallest true difference that these queries would show 4 times out of 5."
+    "The last rows are the smallest true difference that these queries would show 4 times out of 5."
 )
 ENCODER_NOTE: Final = (
     "The text profile, which ranks by likeness in words alone, with the encoder before and after fine-tuning. "

@@ -7,7 +7,7 @@ from typing import Any, Final
 from seasonrec.errors import DataError
 
 Record = Mapping[str, Any]
-# What a joint model's numbers do not depend on. The data are known by their digest, wherever they lie.
+# What a joint model's numbers do not depend on. The data are known by their digest and split, wherever they lie.
 IRRELEVANT: Final = (
     "seed",
     "name",
@@ -24,6 +24,8 @@ IRRELEVANT: Final = (
     "eval.batch_size",
     "eval.n_resamples",
     "eval.n_paired",
+    "eval.split",
+    "eval.rolling",
     "callbacks.progress",
     "callbacks.checkpoints",
     "trainer.enable_progress_bar",

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,36 +20,41 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.labels import season_labels
-from seasonrec.evaluation.selection import Selection
 from seasonrec.evaluation.tables import selection_score
 from seasonrec.experiments.build import Joint, baseline_nodes, baselines_of, cache_folder, calendar_of, dataset_of, joint_of, texts_of
 from seasonrec.experiments.examples import write_examples
 from seasonrec.experiments.fit import LOSSES, Fit, Outcome
-from seasonrec.experiments.judge import SPLITS, Judge
+from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
+from seasonrec.experiments.judge_ratings import RatingJudge, judge_rating_baselines
+from seasonrec.experiments.ranks import Ranks, follow, follows
 from seasonrec.experiments.recommender import FITS, Recommender, unchanged
 from seasonrec.experiments.record import PRUNED, RunRecord, read_record
-from seasonrec.experiments.report import write_report
+from seasonrec.experiments.report import write_ratings, write_report
+from seasonrec.experiments.rolling import roll
 from seasonrec.experiments.shared_encoder import describe, judge_tuned
 from seasonrec.experiments.tracking import Trackers
 from seasonrec.joint.model import JointModel
 
 log = logging.getLogger(__name__)
 METHOD: Final = "joint"
-REFERENCE: Final = "personal_frequency"
 
 
 def train(cfg: DictConfig) -> float:
     """Trains, evaluates and reports; returns the selection metric on validation weeks, by which sweeps choose."""
     cfg = resumed(cfg) if cfg.resume else cfg
+    if cfg.eval.get("rolling"):
+        return roll(cfg, train, judge_of)
     folder = Path(cfg.paths.run)
     if cfg.get("sweep"):
         raise ConfigError(f"sweep={cfg.sweep.name}: a study is run by `seasonrec sweep`, or by -m hydra/sweeper=seasonrec_optuna")
     if cfg.stage not in STAGES:
         raise ConfigError(f"stage is {cfg.stage!r}, wanted {' or '.join(STAGES)}")
     begin(cfg)
-    with Trackers(cfg.logger, folder) as trackers, RunRecord(folder, plain_config(cfg)) as record:
+    if follows(cfg.trainer):
+        return follow(cfg)
+    with Trackers(cfg.logger, folder) as trackers, RunRecord(folder, plain_config(cfg)) as record, Ranks(cfg, record) as ranks:
         trackers.begin(record)
-        return STAGES[cfg.stage](Run(cfg, folder, record, trackers))
+        return STAGES[cfg.stage](Run(cfg, folder, record, trackers, ranks))
 
 
 def resumed(cfg: DictConfig) -> DictConfig:
@@ -83,10 +89,11 @@ class Run:
     Args:
         folder: of the run.
         trackers: the run's loggers.
+        ranks: the processes of further devices.
     """
 
-    def __init__(self, cfg: DictConfig, folder: Path, record: RunRecord, trackers: Trackers):
-        self.cfg, self.folder, self.record, self.trackers = cfg, folder, record, trackers
+    def __init__(self, cfg: DictConfig, folder: Path, record: RunRecord, trackers: Trackers, ranks: Ranks):
+        self.cfg, self.folder, self.record, self.trackers, self.ranks = cfg, folder, record, trackers, ranks
 
     def go(self) -> float:
         """All stages; the selection metric."""
@@ -148,7 +155,33 @@ class Run:
             self.record.finish(PRUNED)
         return score
 
-    def _fits(self, dataset: Dataset, judge: Judge, texts: dict[str, CatalogueTexts]) -> dict[str, Joint]:
+    def rate(self) -> float:
+        """All stages where ratings are predicted and nothing is ranked; the selection metric."""
+        with self.record.stage("data"):
+            dataset = unchanged(dataset_of(self.cfg), self.folder)
+            self.record.data(dataset)
+            evaluation = self.cfg.eval
+            judge = RatingJudge(
+                dataset, self.folder, batch_size=evaluation.batch_size, n_resamples=evaluation.n_resamples, seed=self.cfg.seed
+            )
+        with self.record.stage("texts"):
+            texts = {split: texts_of(self.cfg, dataset, dataset.split.weeks[split].start) for split in SPLITS}
+            describe(self.record, texts["test"], self.cfg.seed)
+        with self.record.stage("baselines"):
+            judge_rating_baselines(self.cfg, judge)
+        joints = self._fits(dataset, judge, texts)
+        with self.record.stage("evaluation"):
+            judge.judge(METHOD, {split: joint.scorer for split, joint in joints.items()})
+            score = judge.selection_score(METHOD)
+            self.record.facts(selection=score)
+            self.record.table("metrics", judge.metrics)
+        with self.record.stage("report"):
+            report = write_ratings(self.folder)
+        judge.show()
+        log.info("report: %s", report)
+        return score
+
+    def _fits(self, dataset: Dataset, judge: Judge | RatingJudge, texts: dict[str, CatalogueTexts]) -> dict[str, Joint]:
         """The selection fit, and the final fit with its choices; the models by the split that they may rank."""
         joints = {split: joint_of(self.cfg, dataset, texts[split]) for split in SPLITS}
         chosen = self._selection_fit(dataset, judge, joints)
@@ -158,17 +191,21 @@ class Run:
         self.record.table("losses", pl.concat([pl.read_csv(self.folder / FITS / name / LOSSES) for name in ("selection", "final")]))
         return joints
 
-    def _selection_fit(self, dataset: Dataset, judge: Judge, joints: dict[str, Joint], watchers: Sequence[Callback] = ()) -> Outcome:
+    def _selection_fit(
+        self, dataset: Dataset, judge: Judge | RatingJudge, joints: dict[str, Joint], watchers: Sequence[Callback] = ()
+    ) -> Outcome:
         with self.record.stage("selection fit"):
-            queries, reference = judge.selection_queries(REFERENCE, self.cfg.eval.n_selection)
-            scorer, batch_size = joints["validation"].scorer, self.cfg.eval.batch_size
-            selection = Selection(scorer, dataset.timeline, queries, judge.labels, reference, batch_size=batch_size)
+            selection = judge.selection(joints["validation"].scorer, self.cfg.eval.n_selection)
             return self._fit("selection", "validation", dataset, joints, selection=selection, watchers=watchers)
 
     def _fit(self, name: str, split: str, dataset: Dataset, joints: dict[str, Joint], **kwargs: Any) -> Outcome:
         week, loggers = dataset.split.weeks[split].start, self.trackers.of(name)
         fit = Fit(name, dataset, joints[split], week, self.folder / FITS / name, loggers=loggers, **kwargs)
-        return fit.run(self.cfg)
+        with nullcontext() if fit.is_done else self.ranks.learning():
+            outcome = fit.run(self.cfg)
+        if outcome.staleness:
+            self.record.facts(**{f"texts/staleness/{name}": outcome.staleness})
+        return outcome
 
     def _write(self, judge: Judge) -> None:
         self.record.table("metrics", judge.metrics)
@@ -177,7 +214,7 @@ class Run:
             self.record.table("significance", significance)
 
 
-STAGES: Final = {"whole": Run.go, "selection": Run.select}
+STAGES: Final = {"whole": Run.go, "selection": Run.select, "ratings": Run.rate}
 
 
 def judge_of(cfg: DictConfig, dataset: Dataset, folder: Path) -> Judge:

@@ -22,7 +22,10 @@ class Sizes:
 
 
 class Head(Protocol):
-    """Scores from one point of view; one of your own is any such module, given as a class path in `conf/head`."""
+    """Scores from one point of view; one of your own is any such module, given as a class path in `conf/head`.
+
+    One with an attribute `reads_user_words = True` finds what is known of users in words in its batches.
+    """
 
     def __call__(self, batch: Batch, texts: Texts) -> Tensor:
         """One score per query and candidate, [B, C], or [1, C] where all queries of the moment get the same."""

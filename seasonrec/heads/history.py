@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seasonrec.data.batches import DECAYS, History
+from seasonrec.shares import mean_row
 
 
 class Decay(nn.Module):
@@ -47,8 +48,8 @@ class Centre(nn.Module):
             known: whether each user has a history [B].
         """
         mean = self.mean
-        if self.training and known.any():
-            mean = vectors[known].mean(0)
+        if self.training and (of_batch := mean_row(vectors[known])) is not None:
+            mean = of_batch
             self.n_batches += 1
             self.mean.lerp_(mean.detach().to(self.mean.dtype), max(self.momentum, 1 / float(self.n_batches)))
         return (vectors - mean) * known[:, None]

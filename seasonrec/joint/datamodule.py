@@ -21,14 +21,14 @@ class Sampling:
         n_weeks: how many of the last weeks before the cut-off. More than a year, so that every week of the year has been seen.
         n_queries: an epoch's, drawn anew for each; None for all of them. So an epoch is as long for a large shop as for a small one.
         batch_size: queries a batch, all of one week.
-        candidates: what the softmax runs over.
+        candidates: what the softmax runs over; None: the truth alone, for losses that compare no items, such as that of ratings.
         skip_weeks: weeks at the very beginning of the data that are history only.
     """
 
     n_weeks: int = 80
     n_queries: int | None = 10_000
     batch_size: int = 64
-    candidates: CandidateSampler = field(default_factory=CandidateSampler)
+    candidates: CandidateSampler | None = field(default_factory=CandidateSampler)
     skip_weeks: int = 4
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """How the joint model learns: the Lightning module."""
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
 import pytorch_lightning as pl
 import torch
@@ -9,10 +10,13 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from seasonrec.data.batches import Batch
-from seasonrec.errors import TrainingError
-from seasonrec.joint.model import JointModel
+from seasonrec.errors import ConfigError, TrainingError
+from seasonrec.joint.model import JointModel, Scores
 from seasonrec.joint.optimisation import Optimisation
 from seasonrec.losses import JointLoss, Truth
+from seasonrec.shares import rank
+
+VECTORS: Final = "text_vectors"  # in checkpoints of a learning encoder
 
 
 class JointModule(pl.LightningModule):
@@ -40,9 +44,9 @@ class JointModule(pl.LightningModule):
             TrainingError: the loss is not finite.
         """
         alone = self.loss.weights.get(self.loss.mixed, 0) == 0
-        scores = self.model(batch, detach_heads=alone)
+        total, by_head = self._of_whole(batch, self.model(batch, detach_heads=alone))
         learning = [p for p in self.model.parameters() if p.requires_grad]
-        terms = self.loss(scores.total, scores.by_head, truth_of(batch), learning)
+        terms = self.loss(total, by_head, truth_of(batch), learning)
         if not torch.isfinite(terms["total"]):
             raise TrainingError(self._diverged(batch, batch_idx, terms))
         for name, term in terms.items():
@@ -50,6 +54,14 @@ class JointModule(pl.LightningModule):
         for name, value in self.weighting.course.items():
             self.log(f"train/{name}", value, on_step=True, batch_size=len(batch.user))
         return terms["total"]
+
+    def _of_whole(self, batch: Batch, scores: Scores) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The mixed scores, and those of each head that its loss reads, of the queries of all processes [n, C]."""
+        if batch.whole is None:
+            return scores.total, scores.by_head
+        # One by one: put together, each head would seem to be reached by every task.
+        whole, read = batch.whole.share.whole, {name: score for name, score in scores.by_head.items() if name != self.loss.mixed}
+        return whole(scores.total), {name: whole(score.expand_as(scores.total)) for name, score in read.items()}
 
     def _diverged(self, batch: Batch, batch_idx: int, terms: dict[str, Tensor]) -> str:
         values = {name: float(term.detach()) for name, term in terms.items()}
@@ -64,7 +76,8 @@ class JointModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Seeds the epoch; tells the batches which epoch it is."""
-        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
+        # Processes that learn together hide and drop other things each, as for other queries of a batch.
+        torch.manual_seed(self.seed * 100_003 + self.current_epoch + rank() * 1_000_000_007)
         # What is to be learnt by heart must come again: each epoch has an order of its own.
         epoch = 0 if self.trainer.overfit_batches else self.current_epoch  # type: ignore[attr-defined]
         self.trainer.train_dataloader.dataset.epoch = epoch  # type: ignore[union-attr]
@@ -89,35 +102,80 @@ class JointModule(pl.LightningModule):
 
 
 class FreshTexts(pl.Callback):
-    """Encodes all texts anew after each epoch in which the encoder has learnt.
+    """Encodes all texts anew on a schedule while the encoder learns, and after the last epoch; logs how stale they had become by then.
+
+    `texts/staleness` is the mean cosine distance between the vectors that were kept and those that the encoder gives now. Between two
+    refreshes a step sees fresh vectors of the texts that it learns from and old ones of all others; whatever ranks sees old ones alone.
 
     A callback, since Lightning calls the module after the callbacks: whatever ranks after an epoch must come later than this.
+
+    Args:
+        every_n_epochs: at the ends of which.
+        every_n_steps: and after so many steps of the optimiser; None: within an epoch the vectors stay as they are.
+
+    Raises:
+        ConfigError: a period below 1.
     """
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A checkpoint holds the encoder of a resumed training, but no vectors."""
-        if trainer.current_epoch:
-            self.on_train_epoch_end(trainer, pl_module)
+    def __init__(self, every_n_epochs: int = 1, every_n_steps: int | None = None):
+        for name, period in (("every_n_epochs", every_n_epochs), ("every_n_steps", every_n_steps)):
+            if period is not None and period < 1:
+                raise ConfigError(f"model.refresh_texts.{name} is {period}, wanted at least 1")
+        self.every_n_epochs, self.every_n_steps = every_n_epochs, every_n_steps
+        self.staleness: list[tuple[int, float]] = []  # after which step, and how much
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int) -> None:
+        """Every text, if enough steps are done."""
+        period = self.every_n_steps
+        if period and trainer.global_step >= period and trainer.global_step % period == 0:
+            self._refresh(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Every text, if the encoder learns."""
+        """Every text, if enough epochs are done or none is left."""
+        done = trainer.current_epoch + 1
+        if done % self.every_n_epochs == 0 or done == trainer.max_epochs:
+            self._refresh(trainer, pl_module)
+
+    def _refresh(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        texts = cast(JointModule, pl_module).model.texts
+        done_at = self.staleness[-1][0] if self.staleness else None
+        if texts.trained and trainer.global_step != done_at:
+            self.staleness.append((trainer.global_step, texts.refresh()))
+            pl_module.log("texts/staleness", self.staleness[-1][1])
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """The vectors too: the encoder may not give them any more."""
         texts = cast(JointModule, pl_module).model.texts
         if texts.trained:
-            texts.refresh()
+            checkpoint[VECTORS] = texts.vectors.clone()
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A resumed training begins with the vectors of the interrupted one."""
+        if VECTORS in checkpoint:
+            cast(JointModule, pl_module).model.texts.vectors.copy_(checkpoint[VECTORS])
+
+    def state_dict(self) -> dict[str, list[tuple[int, float]]]:
+        """What was measured so far, for a resumed training."""
+        return {"staleness": self.staleness}
+
+    def load_state_dict(self, state: dict[str, list[tuple[int, float]]]) -> None:
+        """Takes up what the interrupted training had measured."""
+        self.staleness = list(state["staleness"])
 
 
 def truth_of(batch: Batch) -> Truth:
-    """What the queries of a batch bought, as the losses want it."""
+    """What the queries of a batch, or of all processes' shares of it, bought, as the losses want it."""
     h = batch.history
     listed = h.column >= 0
-    own = h.query[listed] * batch.n_candidates + h.column[listed]
-    is_new = ~torch.isin(batch.truth_query * batch.n_candidates + batch.truth_column, own)
+    own_query, own_column = (batch.whole.own_query, batch.whole.own_column) if batch.whole else (h.query[listed], h.column[listed])
+    truth = batch.whole or batch
+    is_new = ~torch.isin(truth.truth_query * batch.n_candidates + truth.truth_column, own_query * batch.n_candidates + own_column)
     return Truth(
-        query=batch.truth_query,
-        column=batch.truth_column,
-        rating=batch.truth_rating,
-        own_query=h.query[listed],
-        own_column=h.column[listed],
+        query=truth.truth_query,
+        column=truth.truth_column,
+        rating=truth.truth_rating,
+        own_query=own_query,
+        own_column=own_column,
         is_new=is_new,
         log_inclusion=batch.log_inclusion,
     )

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from seasonrec.data.batches import N_PAIR_FEATURES, N_USER_FEATURES, Batch
 from seasonrec.heads.head import Sizes
+from seasonrec.shares import widen
 
 
 class Seen(nn.Module):
@@ -43,6 +44,7 @@ class Seen(nn.Module):
             lowest, highest = torch.aminmax(within.reshape(-1, within.shape[-1]), dim=0)
             torch.minimum(self.lowest, lowest, out=self.lowest)
             torch.maximum(self.highest, highest, out=self.highest)
+        widen(self.lowest, self.highest)
         return features
 
 

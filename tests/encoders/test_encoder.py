@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seasonrec.encoders.backbone import locate
 from seasonrec.encoders.encoder import TextEncoder, multiplies_bfloat16
@@ -41,13 +43,13 @@ def gpt2(tiny_gpt2):
 @pytest.fixture
 def runs(monkeypatch):
     """The shapes [texts, padded length] that a backbone was run with."""
-    shapes, forward = [], TextEncoder.forward
+    shapes, pooled = [], TextEncoder._pooled
 
     def noting(self, tokens):
         shapes.append((len(tokens), int(tokens.lengths.max())))
-        return forward(self, tokens)
+        return pooled(self, tokens)
 
-    monkeypatch.setattr(TextEncoder, "forward", noting)
+    monkeypatch.setattr(TextEncoder, "_pooled", noting)
     return shapes
 
 
@@ -78,6 +80,24 @@ def test_vectors_in_a_batch_are_those_of_each_text_alone_pooled_by_hand(request,
             expected = by_hand(hidden_of(encoder, text))
             # Relative too: other thread counts sum in another order.
             np.testing.assert_allclose(vector, expected / expected.norm() if normalize else expected, rtol=1e-5, atol=2e-6)
+
+
+def test_texts_of_one_length_need_no_mask_in_any_family(family, monkeypatch):
+    encoder, masked = TextEncoder.load(str(family)), []
+    inputs = TextEncoder._inputs
+
+    def noting(self, tokens):
+        found = inputs(self, tokens)
+        masked.append("attention_mask" in found[0])
+        return found
+
+    monkeypatch.setattr(TextEncoder, "_inputs", noting)
+    alike, mixed = ["red apple", "green egg", "small box"], ["red apple", "egg", "gift wrap box of red candle"]
+    for texts, has_mask in ((alike, False), (mixed, True)):
+        masked.clear()
+        vectors = encoder.encode(texts)
+        assert masked == [has_mask]
+        np.testing.assert_allclose(vectors, np.concatenate([encoder.encode([text]) for text in texts]), rtol=1e-4, atol=1e-5)
 
 
 def test_pooling_leaves_out_padding():
@@ -256,6 +276,44 @@ def test_bfloat16_is_near_float32_and_leaves_weights_and_vectors_in_float32(requ
     np.testing.assert_allclose(cosine[[0, 1, 2, 4]], 1, atol=2e-3)
 
 
+def test_weights_are_rounded_to_bfloat16_once_for_all_batches(bert):
+    half = TextEncoder(bert.backbone, bert.tokenizer, type(bert.options)(dtype="bfloat16"))
+    weight, rounded = half.blocks[0].output.dense.weight, []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if args and args[0] is weight and out.dtype == torch.bfloat16:
+                rounded.append(func)
+            return out
+
+    texts = [" ".join(["red"] * (n % 9 + 1) + ["egg"] * (n // 9)) for n in range(45)]
+    whole = half.encode(texts)
+    with Watch():
+        in_batches = half.encode(texts, batch_tokens=40)
+    assert len(rounded) == 1
+    assert (in_batches * whole).sum(1).min() > 0.99
+
+
+@pytest.mark.parametrize(("numbers", "n_bytes", "error"), [("float32", 64, 0), ("bfloat16", 32, 2**-8), ("int8", 20, 0.5 / 127)])
+def test_vectors_are_rounded_to_what_is_kept_of_them(tiny_bert, tmp_path, runs, numbers, n_bytes, error):
+    exact, encoder = (TextEncoder.load(str(tiny_bert), vectors=kept) for kept in ("float32", numbers))
+    exact.encode(TEXTS, cache=tmp_path)
+    runs.clear()
+    first = encoder.encode(TEXTS, cache=tmp_path)
+    assert (runs == []) == (numbers == "float32"), "vectors of another kind are others"
+    runs.clear()
+    again = encoder.encode(TEXTS, cache=tmp_path)
+    assert runs == []
+    np.testing.assert_allclose(again, first, atol=1e-6)
+    gap = np.abs(first - exact.encode(TEXTS))
+    assert gap.max() <= error + 1e-7
+    assert (gap.max() > 0) == (error > 0)
+    (shard,) = encoder._store(tmp_path).folder.glob("*.safetensors")
+    sizes = {name: array.nbytes for name, array in load_file(shard).items() if name != "key"}
+    assert sum(sizes.values()) == 6 * n_bytes, "six distinct texts with words, 16 wide"
+
+
 @pytest.mark.parametrize(("avx512", "amx", "native"), [(True, False, True), (False, True, True), (False, False, False)])
 def test_auto_takes_bfloat16_where_the_processor_multiplies_it(tiny_bert, monkeypatch, avx512, amx, native):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
@@ -284,6 +342,7 @@ def test_sizes_are_those_of_the_model(bert, gpt2):
     [
         ({"pooling": "max"}, "encoder.pooling is 'max', wanted one of mean, cls, last"),
         ({"dtype": "float16"}, "encoder.dtype is 'float16', wanted one of float32, bfloat16, auto"),
+        ({"vectors": "int4"}, "encoder.vectors is 'int4', wanted one of float32, bfloat16, int8"),
         ({"max_length": 65}, "encoder.max_length is 65, wanted 3 to 64 for BertModel"),
         ({"max_length": 2}, "encoder.max_length is 2, wanted 3 to 64 for BertModel"),
     ],

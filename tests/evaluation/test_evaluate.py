@@ -11,7 +11,7 @@ from seasonrec.data.dataset import Dataset, Split
 from seasonrec.errors import DataError
 from seasonrec.evaluation.bootstrap import bootstrap_means, interval
 from seasonrec.evaluation.calibration import fit_platt
-from seasonrec.evaluation.evaluate import Column, evaluate
+from seasonrec.evaluation.evaluate import Column, Evaluation, common, evaluate
 from seasonrec.evaluation.labels import fourth_day, season_labels
 from seasonrec.evaluation.lists import read_lists, write_lists
 from seasonrec.evaluation.ranking import rank
@@ -272,3 +272,23 @@ def test_two_baselines_score_on_online_retail_what_an_independent_reading_measur
         expected = ONLINE_RETAIL_TEST[name]
         found = np.nanmean(evaluate(rank(scorer, dataset.timeline, queries), dataset.timeline, labels).select(list(expected)), axis=0)
         np.testing.assert_allclose(found, list(expected.values()), atol=5.1e-5)
+
+
+def queries(user, week, values):
+    """An evaluation of one column."""
+    return Evaluation(np.array(user), np.array(week), (Column("all", "ndcg@10", 10),), np.array(values, float)[:, None], {})
+
+
+def test_common_queries_are_those_that_all_have_by_week_and_user():
+    full = queries([3, 1, 2, 1], [5, 6, 6, 7], [0.1, 0.2, 0.3, 0.4])
+    part = queries([1, 1, 9, 3], [7, 6, 6, 5], [0.7, 0.6, 0.9, 0.5])
+    found = common({"full": [full, full], "part": [part]})
+    assert found["part"][0].values.ravel().tolist() == [0.5, 0.6, 0.7]
+    for each in found["full"]:
+        assert each.values.ravel().tolist() == [0.1, 0.2, 0.4]
+        assert (each.week.tolist(), each.user.tolist()) == ([5, 6, 7], [3, 1, 1])
+
+
+def test_evaluations_without_a_common_query_cannot_be_compared():
+    with pytest.raises(DataError, match="no query was ranked by all of them"):
+        common({"a": [queries([1], [5], [0])], "b": [queries([1], [6], [0])]})

@@ -6,7 +6,7 @@ from scipy.stats import ttest_rel
 
 from seasonrec.errors import DataError
 from seasonrec.evaluation.evaluate import Column, Evaluation
-from seasonrec.evaluation.significance import compare, holm
+from seasonrec.evaluation.significance import compare, holm, ratio, standard_errors
 
 PAIRS = [("all", "ndcg@10"), ("all", "recall@50")]
 
@@ -50,6 +50,37 @@ def test_true_differences_of_the_detectable_size_are_found_four_times_in_five():
         row = compare(evaluation(gaps), {"b": evaluation(gaps * 0)}, pairs=PAIRS[:1], n_resamples=500, seed=seed)
         found += row["p"][0] < 0.05
     assert 0.7 < found / 200 < 0.9
+
+
+def test_the_more_tests_are_corrected_for_the_more_standard_errors_a_difference_must_measure():
+    assert standard_errors() == pytest.approx(1.96 + 0.8416, abs=1e-3)
+    assert standard_errors(5) == pytest.approx(2.5758 + 0.8416, abs=1e-3)  # each of five at .01
+    a, rng = evaluation(np.zeros((100, 2))), np.random.default_rng(0)
+    table = compare(a, {name: evaluation(rng.normal(size=(100, 2))) for name in ("b", "c")}, pairs=PAIRS)
+    np.testing.assert_allclose(table["detectable_holm"] / table["detectable"], standard_errors(4) / standard_errors())
+
+
+def test_differences_that_holm_can_detect_are_found_four_times_in_five_among_four_tests():
+    rng, found = np.random.default_rng(0), 0
+    for seed in range(200):
+        gaps = rng.normal(0, 1, size=(150, 4))
+        gaps[:, 0] += standard_errors(4) / np.sqrt(150)
+        columns = tuple(Column(f"slice{n}", "ndcg@10", 10) for n in range(4))
+        one, zero = (Evaluation(np.arange(150), np.zeros(150, int), columns, values, {}) for values in (gaps, gaps * 0))
+        pairs = [(column.slice, column.metric) for column in columns]
+        found += compare(one, {"b": zero}, pairs=pairs, n_resamples=1_000, seed=seed)["p_holm"][0] < 0.05
+    assert 0.7 < found / 200 < 0.9
+
+
+def test_a_ratio_and_its_interval_by_hand():
+    # Each user's value is thrice the other method's, so every resample says 3.
+    values = np.random.default_rng(0).uniform(1, 2, size=(50, 2))
+    assert ratio(evaluation(3 * values), evaluation(values), PAIRS[0], n_resamples=100) == pytest.approx((3, 3, 3))
+
+
+def test_a_ratio_to_nothing_is_nothing():
+    zero = evaluation(np.zeros((20, 2)))
+    assert np.isnan(ratio(evaluation(np.ones((20, 2))), zero, PAIRS[0], n_resamples=10)).all()
 
 
 def test_a_method_against_itself_differs_nowhere():

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from seasonrec.errors import DataError
-from seasonrec.evaluation.tables import HEADLINES, SELECTION, leaderboard, markdown, selection_score
+from seasonrec.evaluation.tables import HEADLINES, SELECTION, changes, differences, leaderboard, markdown, selection_score
 
 
 def rows(method, values, split="test"):
@@ -78,3 +78,34 @@ def test_a_table_of_two_methods_is_an_error():
     both = pl.concat([selection_rows([0.3, 0.2, 0.4]), selection_rows([0.3, 0.2, 0.4], "other")])
     with pytest.raises(DataError, match="wanted one method and one split"):
         selection_score(both, selection_rows([0.3, 0.2, 0.4]))
+
+
+def compared():
+    """A method against two others in one column, of which the second is surely worse."""
+    names = ("other", "slice", "metric", "difference", "p_holm", "detectable", "detectable_holm")
+    rows = [("a", "all", "ndcg@10", 0.01, 0.6, 0.02, 0.03), ("b", "all", "ndcg@10", 0.1, 0.0001, 0.025, 0.035)]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def test_differences_end_with_the_smallest_that_every_test_can_show():
+    lines = differences(compared(), "m").markdown().splitlines()
+    assert lines[2:] == [
+        "| a | +0.0100 (p 0.600) |",
+        "| b | **+0.1000 (p<0.001)** |",
+        "| detectable | 0.0250 |",
+        "| detectable after Holm | 0.0350 |",
+    ]
+    without = differences(compared().drop("detectable_holm"), "m").markdown()
+    assert "after Holm" not in without
+
+
+def test_changes_show_the_mean_and_the_difference_to_the_whole_model():
+    names = ("variant", "value", "low", "high", "n_seeds", "difference", "difference_low", "difference_high", "p_holm")
+    rows = [("whole", 0.3, 0.29, 0.31, 3, None, None, None, None), ("less", 0.2, None, None, 1, -0.1, -0.12, -0.08, 0.0001)]
+    table = pl.DataFrame(rows, schema=names, orient="row").with_columns(slice=pl.lit("all"), metric=pl.lit("ndcg@10"))
+    lines = changes(table, "whole").markdown().splitlines()
+    assert lines[0].startswith("| variant | seeds | all NDCG@10 | all R@50 |")
+    assert lines[2].startswith("| whole | 3 | 0.3000 ±0.0100 | – |")
+    assert lines[3].startswith("| less | 1 | **0.2000 (-0.1000, -0.1200 to -0.0800, p<0.001)** | – |")
+    alone = changes(table.head(1).drop(names[5:]), "whole").markdown()
+    assert "| whole | 3 | 0.3000 ±0.0100 | – |" in alone

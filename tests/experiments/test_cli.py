@@ -124,7 +124,7 @@ def test_help_shows_the_choices_of_each_group(capsys):
         cli.main(["train", "--help"])
     said = capsys.readouterr().out
     assert "logger: csv, many, mlflow, none, tensorboard, wandb\n" in said
-    assert "trainer: auto, cpu, gpu\n" in said
+    assert "trainer: auto, cpu, ddp, ddp_sim, fsdp, gpu\n" in said
 
 
 def test_the_config_of_a_job_is_shown_and_not_run(recommend, capsys):

@@ -196,6 +196,16 @@ def test_the_report_shows_the_encoder_before_and_after_by_slice(lora_run):
         assert f"<th>{head}</th>" in section
 
 
+def test_how_stale_the_texts_had_become_stands_in_the_record_and_is_logged(lora_run):
+    for fit in ("selection", "final"):
+        ((step, staleness),) = read_record(lora_run)["facts"][f"texts/staleness/{fit}"]
+        assert step > 0
+        assert 0 < staleness < 1
+    heads = [path.open().readline() for path in lora_run.rglob("metrics.csv")]
+    assert any("selection_fit/texts/staleness" in head and "final_fit/texts/staleness" in head for head in heads)
+
+
 def test_a_run_whose_encoder_is_frozen_says_so(run):
     assert read_record(run)["facts"]["encoder"]["trainable_share"] == 0
+    assert not any(name.startswith("texts/staleness") for name in read_record(run)["facts"])
     assert "It did not learn" in (run / "report.html").read_text()

@@ -192,3 +192,24 @@ def test_drawing_leaves_the_global_style_alone():
     before = dict(matplotlib.rcParams)
     plots.leaderboard(metrics()).savefig(BytesIO())
     assert dict(matplotlib.rcParams) == before
+
+
+def variants():
+    """Two variants of a model beside the whole: one lost for sure, of the other nobody knows."""
+    rows = [("whole", 0.3, None, None, None, None), ("less", 0.2, -0.1, -0.12, -0.08, 0.001), ("other", 0.31, 0.01, -0.02, 0.04, 0.6)]
+    names = ["variant", "value", "difference", "difference_low", "difference_high", "p_holm"]
+    return pl.DataFrame(rows, schema=names, orient="row").with_columns(slice=pl.lit("all"), metric=pl.lit("ndcg@10"))
+
+
+def test_an_ablation_shows_each_variants_difference_and_what_is_sure_stands_out():
+    (ax,) = plots.ablation(variants()).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["less", "other"]
+    (lost, unknown) = dots(ax)
+    assert lost[:2] == pytest.approx((-0.1, 0))
+    assert unknown[:2] == pytest.approx((0.01, 1))
+    assert (lost[2], unknown[2]) == (plots.HIGHLIGHT, plots.OTHERS)
+
+
+def test_an_ablation_without_variants_is_an_error():
+    with pytest.raises(DataError, match="ablation: none of"):
+        plots.ablation(variants().head(1))

@@ -315,7 +315,7 @@ def test_metrics_are_written_as_parquet_too(tmp_path):
 
 def test_an_unknown_table_and_a_missing_column_are_refused(tmp_path):
     record = RunRecord(tmp_path, {})
-    with pytest.raises(DataError, match="no table is called 'metric'; there are metrics, significance"):
+    with pytest.raises(DataError, match="no table is called 'metric'; there are metrics, rolling, significance"):
         record.table("metric", pl.DataFrame())
     with pytest.raises(DataError, match=r"lacks \['name', 'value'\]"):
         record.table("losses", pl.DataFrame({"fit": ["final"], "epoch": [0], "step": [0]}))

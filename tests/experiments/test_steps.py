@@ -35,7 +35,12 @@ COURSE = {  # what is logged beside the terms
     "loss/weighting=dynamic_weight_average": WEIGHTS,
     "loss/weighting=pcgrad": {"conflicts"},
 }
-NEED = {"loss=ratings": ("head/cf=matrix_factorization",), "head/cf=matrix_factorization": ("loss=ratings",)}
+NEED = {
+    "loss=ratings": ("head/cf=matrix_factorization",),
+    "loss=ratings_alone": ("head/cf=matrix_factorization", "sampling.candidates=null"),
+    "head/cf=matrix_factorization": ("loss=ratings",),
+    "head/cf=pair_text": ("loss=ratings",),
+}
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +106,10 @@ def test_every_choice_takes_a_step(composed, dataset, rated_config, rated_datase
     made, logged, moved = step(cfg, data)
     group, _, name = choice.partition("=")
     heads = {"seasonal", "cf", "content"} - ({group.removeprefix("head/")} if name == "none" else set())
+    if choice == "loss=ratings_alone":
+        heads = {"cf"}
     assert set(made.model.heads) == heads
-    assert {term for term, _ in logged} == heads | {"seasonal", "total"} | COURSE.get(choice, set())
+    assert {term for term, _ in logged} == heads | {made.loss.mixed, "total"} | COURSE.get(choice, set())
     assert all(np.isfinite(value) for _, value in logged)
     # Something of every head moves, the mixer where it has weights, and the encoder just where its mode says so.
     assert {name.split(".")[1] for name in moved if name.startswith("heads.")} == heads
@@ -175,6 +182,8 @@ def test_only_expected_warnings_are_hidden_and_only_while_a_fit_trains():
         "The 'train_dataloader' does not have many workers which may be a bottleneck.",
         "You have overridden `transfer_batch_to_device` in `LightningModule` but have passed in a `LightningDataModule`.",
         "`isinstance(treespec, LeafSpec)` is deprecated, use `isinstance(treespec, TreeSpec) and treespec.is_leaf()` instead.",
+        "It is recommended to use `self.log('validation/selection', ..., sync_dist=True)` when logging on epoch level",
+        "`broadcast_buffers` is deprecated. Use `forward_sync_buffers` instead.",
     )
     others = ("Found a NaN", "The 'val_dataloader' does not have many workers", "You have overridden `backward` in `LightningModule`")
     with warnings.catch_warnings(record=True) as shown:

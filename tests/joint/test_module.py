@@ -10,7 +10,7 @@ from torch import nn
 
 from seasonrec.data.batches import Batcher, Moments
 from seasonrec.data.candidates import Candidates
-from seasonrec.errors import TrainingError
+from seasonrec.errors import ConfigError, TrainingError
 from seasonrec.joint.model import Scores
 from seasonrec.joint.module import FreshTexts, JointModule, truth_of
 from seasonrec.joint.optimisation import Optimisation
@@ -28,10 +28,12 @@ class Texts(nn.Module):
         self.encoder = nn.ModuleDict({"bottom": nn.Linear(2, 2), "top": nn.Linear(2, 2)})
         self.encoder["bottom"].requires_grad_(False)
         self.encoder["top"].requires_grad_(trained)
-        self.trained, self.n_refreshed = trained, 0
+        self.trained, self.n_refreshed, self.vectors = trained, 0, torch.zeros(3)
 
     def refresh(self):
         self.n_refreshed += 1
+        self.vectors += 1
+        return 0.25 * self.n_refreshed
 
 
 class Model(nn.Module):
@@ -181,13 +183,72 @@ def test_an_epoch_has_its_own_order_and_dropout_but_what_is_learnt_by_heart_come
     assert module.weighting.means[1].tolist() == [3, 3]
 
 
-@pytest.mark.parametrize(("trained", "resumed_at", "n"), [(True, 0, 1), (True, 2, 2), (False, 2, 0)])
-def test_texts_are_encoded_anew_after_each_epoch_and_when_a_training_is_resumed(trained, resumed_at, n):
-    module, fresh = module_of(model := Model(trained)), FreshTexts()
-    trainer = SimpleNamespace(current_epoch=resumed_at)
-    fresh.on_train_start(trainer, module)
-    fresh.on_train_epoch_end(trainer, module)
-    assert model.texts.n_refreshed == n
+def trained_with(fresh, n_epochs, n_steps, *, trained=True, stop_after=None):
+    """After which steps the texts were encoded anew, and the model, when epochs of so many steps have passed."""
+    module = module_of(Model(trained))
+    trainer = SimpleNamespace(global_step=0, max_epochs=n_epochs)
+    for trainer.current_epoch in range(stop_after or n_epochs):
+        for batch_idx in range(n_steps):
+            trainer.global_step += 1
+            fresh.on_train_batch_end(trainer, module, None, None, batch_idx)
+        fresh.on_train_epoch_end(trainer, module)
+    return [step for step, _ in fresh.staleness], module, trainer
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps"),
+    [
+        ({}, [4, 8, 12, 16, 20]),
+        ({"every_n_epochs": 2}, [8, 16, 20]),  # and after the last epoch
+        ({"every_n_steps": 3}, [3, 4, 6, 8, 9, 12, 15, 16, 18, 20]),
+        ({"every_n_epochs": 9, "every_n_steps": 10}, [10, 20]),
+    ],
+)
+def test_texts_are_encoded_anew_on_schedule(schedule, steps):
+    found, module, _ = trained_with(FreshTexts(**schedule), 5, 4)
+    assert found == steps
+    assert module.model.texts.n_refreshed == len(steps)
+    assert module.logged == {"texts/staleness": 0.25 * len(steps)}  # the last one's
+
+
+def test_texts_of_a_frozen_encoder_stay():
+    found, module, _ = trained_with(FreshTexts(every_n_steps=1), 2, 4, trained=False)
+    assert (found, module.model.texts.n_refreshed) == ([], 0)
+
+
+def test_a_step_of_several_batches_counts_once():
+    fresh, module = FreshTexts(every_n_steps=2), module_of(model := Model())
+    trainer = SimpleNamespace(current_epoch=0, global_step=0, max_epochs=1)
+    for batch_idx in range(8):
+        trainer.global_step = (batch_idx + 1) // 2
+        fresh.on_train_batch_end(trainer, module, None, None, batch_idx)
+    assert [step for step, _ in fresh.staleness] == [2, 4]
+    assert model.texts.n_refreshed == 2
+
+
+def test_a_resumed_training_begins_with_the_vectors_of_the_interrupted_one():
+    fresh = FreshTexts(every_n_epochs=2)
+    _, module, trainer = trained_with(fresh, 5, 4, stop_after=3)
+    fresh.on_save_checkpoint(trainer, module, checkpoint := {})
+    resumed, again = FreshTexts(every_n_epochs=2), module_of(Model())
+    resumed.load_state_dict(fresh.state_dict())
+    resumed.on_load_checkpoint(trainer, again, checkpoint)
+    assert torch.equal(again.model.texts.vectors, torch.ones(3))  # encoded anew once, after two epochs
+    assert resumed.staleness == [(8, 0.25)]
+
+
+def test_a_checkpoint_of_a_frozen_encoder_holds_no_vectors():
+    fresh = FreshTexts()
+    _, module, trainer = trained_with(fresh, 2, 4, trained=False)
+    fresh.on_save_checkpoint(trainer, module, checkpoint := {})
+    fresh.on_load_checkpoint(trainer, module, checkpoint)
+    assert checkpoint == {}
+
+
+@pytest.mark.parametrize("schedule", [{"every_n_epochs": 0}, {"every_n_steps": -1}])
+def test_a_schedule_without_a_period_is_an_error(schedule):
+    with pytest.raises(ConfigError, match=r"model\.refresh_texts\.every_n_(epochs is 0|steps is -1), wanted at least 1"):
+        FreshTexts(**schedule)
 
 
 def test_a_truth_item_is_new_if_the_user_had_not_bought_it(batch, random_timeline):

@@ -13,9 +13,10 @@ from seasonrec.data.adapters.tables import Attributes, midnight_of_first, split_
 from seasonrec.data.adapters.times import seconds
 from seasonrec.data.cleaning import EVENT_STEPS, Column, Step, clean, first_of
 from seasonrec.data.dataset import Dataset, Shop
-from seasonrec.schema import ITEM, RATING, TEXT, TIME, USER
+from seasonrec.schema import ITEM, RATING, REVIEW, TEXT, TIME, USER
 
-REVIEW: Final = {"reviewerID": pl.String, "asin": pl.String, "overall": pl.Float64, "unixReviewTime": pl.Int64}
+REVIEWS: Final = {"reviewerID": pl.String, "asin": pl.String, "overall": pl.Float64, "unixReviewTime": pl.Int64}
+WRITTEN: Final = {"summary": pl.String, "reviewText": pl.String}
 METADATA: Final = {"asin": pl.String, "title": pl.String, "brand": pl.String}
 ENTITIES: Final = {"&amp;": "&", "&#39;": "'", "&quot;": '"', "&gt;": ">", "&lt;": "<", "&nbsp;": " "}
 
@@ -24,19 +25,21 @@ ENTITIES: Final = {"&amp;": "&", "&#39;": "'", "&quot;": '"', "&gt;": ">", "&lt;
 class AmazonReviews:
     """A review as an event with a rating: its time is that of the review, some days after the purchase.
 
-    An item's text is its title in the metadata. Review texts are not kept: what a customer writes about an item is
-    no description of it, and events have no place for it.
+    An item's text is its title in the metadata: what a customer writes about an item is no description of it. It tells something of
+    the customer, from that day on.
 
     Args:
         path: reviews, one JSON object a line (.json or .json.gz), e.g. Gift_Cards_5.json.gz.
         metadata: the products, likewise, e.g. meta_Gift_Cards.json.gz; None leaves items without text.
         split: "auto", or first and last week of validation and test.
+        reviews: whether events keep what was written, headline first.
         country, timezone: the shop's.
     """
 
     path: str
     metadata: str | None = None
     split: str | Mapping[str, Sequence[int]] = "auto"
+    reviews: bool = True
     country: str = "US"
     timezone: str = "UTC"
     name: str = "amazon_reviews"
@@ -52,14 +55,16 @@ class AmazonReviews:
         """The data set; weeks count from the midnight (UTC) before the first review."""
         shop = Shop(self.country, self.timezone)
         paths = self.sources()
-        reviews = filled(read_json_lines(paths["reviews"], REVIEW), REVIEW, paths["reviews"])
+        reviews = filled(read_json_lines(paths["reviews"], REVIEWS | WRITTEN), REVIEWS, paths["reviews"])
         columns: dict[str, Column] = {
             USER: pl.col("reviewerID"),
             ITEM: pl.col("asin"),
             TIME: seconds(reviews["unixReviewTime"], f"{paths['reviews']}: field 'unixReviewTime'"),
             RATING: pl.col("overall"),
         }
-        steps = [*EVENT_STEPS, Step("no_rating", pl.col(RATING).is_finite()), Step("duplicate", first_of(REVIEW))]
+        if self.reviews:
+            columns[REVIEW] = _plain(pl.concat_str(WRITTEN.keys(), separator=". ", ignore_nulls=True))
+        steps = [*EVENT_STEPS, Step("no_rating", pl.col(RATING).is_finite()), Step("duplicate", first_of(REVIEWS))]
         canonical = tables(clean(reviews, columns, steps, paths["reviews"].name), str(paths["reviews"]), _products(paths))
         week_zero = midnight_of_first(canonical.events)
         return Dataset(
@@ -82,5 +87,10 @@ def _products(paths: Mapping[str, Path]) -> Attributes | None:
     products = filled(read_json_lines(paths["metadata"], METADATA), ("asin", "title"), paths["metadata"])
     # Where a page could not be read, the 2018 crawl has a piece of its script for a title.
     title = pl.when(~pl.col("title").str.contains(r"^\s*var \w+\s*=")).then(pl.col("title"))
-    text = title.str.replace_many(ENTITIES).str.replace_all(r"\s+", " ").str.strip_chars()
-    return Attributes(products, {ITEM: pl.col("asin"), TEXT: text, "brand": pl.col("brand")}, paths["metadata"].name)
+    columns: dict[str, Column] = {ITEM: pl.col("asin"), TEXT: _plain(title), "brand": pl.col("brand")}
+    return Attributes(products, columns, paths["metadata"].name)
+
+
+def _plain(text: pl.Expr) -> pl.Expr:
+    """The text without entities of HTML and superfluous space."""
+    return text.str.replace_many(ENTITIES).str.replace_all(r"\s+", " ").str.strip_chars()

@@ -9,7 +9,7 @@ import optuna
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -227,6 +227,7 @@ def _positions(ax: Axes, axis: str, values: Sequence[Any]) -> NDArray:
         return np.array([kinds.index(str(value)) for value in values])
     if values and _logarithmic(min(values), max(values)):
         ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter(NullFormatter())  # of an axis of hardly a decade every tick would be named, one over the other
     else:
         ax.xaxis.set_major_locator(MaxNLocator(4))
     return np.array(values, float)

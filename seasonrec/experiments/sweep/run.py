@@ -51,7 +51,7 @@ def _with_workers(cfg: DictConfig, plan: Plan, words: Sequence[str], flags: Sequ
     """The study after its last trial."""
     n, stop, lease = cfg.sweep.n_workers, Event(), Lease(plan.folder / "workers")
     shares = devices(n, cfg.sweep.gpus_per_trial)
-    of_trial = [*flags, *words, *_defaults(cfg, words)]
+    of_trial = [*flags, *words, *shared_out(words, n, cfg.sweep.gpus_per_trial, cfg.sweep.name)]
     workers: list[Worker] = []
     try:
         for share in shares:
@@ -88,12 +88,17 @@ def devices(n_workers: int, gpus_per_trial: int) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": ",".join(share)} for share in shares]
 
 
-def _defaults(cfg: DictConfig, words: Sequence[str]) -> list[str]:
-    """Overrides that share the machine out among the workers and name their group, unless the command line says otherwise."""
-    n_threads = max(1, (os.cpu_count() or 1) // cfg.sweep.n_workers)
-    own = {"n_threads": f"n_threads={n_threads}", "group": word("group", cfg.sweep.name)}
-    if cfg.sweep.gpus_per_trial > 1:
-        own |= {"trainer.devices": f"trainer.devices={cfg.sweep.gpus_per_trial}", "trainer.strategy": "++trainer.strategy=ddp"}
+def shared_out(words: Sequence[str], n_workers: int, gpus: int, group: str) -> list[str]:
+    """Overrides that share the machine out among the workers and name their group, unless the command line says otherwise.
+
+    Args:
+        words: of the command line.
+        gpus: of each worker.
+    """
+    n_threads = max(1, (os.cpu_count() or 1) // n_workers)
+    own = {"n_threads": f"n_threads={n_threads}", "group": word("group", group)}
+    if gpus > 1:
+        own |= {"trainer.devices": f"trainer.devices={gpus}", "trainer.strategy": "++trainer.strategy=ddp"}
     given = {each.lstrip("+").partition("=")[0] for each in words}
     return [each for key, each in own.items() if key not in given]
 

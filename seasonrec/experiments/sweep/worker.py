@@ -24,7 +24,7 @@ from seasonrec.experiments.sweep.trial import SECONDS
 
 log = logging.getLogger(__name__)
 OUTPUT: Final = "output.log"
-COMMAND: Final = (sys.executable, "-m", "seasonrec.experiments.sweep.trial", "train")
+COMMAND: Final = (sys.executable, "-m", "seasonrec.experiments.sweep.trial")
 METHOD: Final = "joint"
 PLAIN: Final = re.compile(r"[A-Za-z_/][\w./-]*")
 READ_AS_OTHER: Final = re.compile(r"(?i)null|true|false|nan|inf")
@@ -93,23 +93,14 @@ class Worker:
 
     def _run(self, trial: optuna.Trial, folder: Path, values: Values) -> int:
         """The exit status of the trial's process; its checkpoints in the folder, if there are any, are gone on from."""
-        folder.mkdir(parents=True, exist_ok=True)
-        words = [*self.words, *(word(key, value) for key, value in values.items()), *self._own_words(trial, folder)]
-        with (folder / OUTPUT).open("ab") as output:
-            self.process = subprocess.Popen(
-                [*COMMAND, *words],
-                stdin=subprocess.PIPE,  # closes when this process dies, and the trial ends itself
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **self.environment},
-                start_new_session=True,  # Ctrl-C reaches this process alone
-            )
-            if self.study.stop.is_set():
-                self.stop()  # which was called before there was a process
-            with self.process:
-                return self.process.wait()
+        words = [*self.words, *(word(key, value) for key, value in values.items()), *self._own_words(trial)]
+        self.process = started("train", words, folder, self.environment)
+        if self.study.stop.is_set():
+            self.stop()  # which was called before there was a process
+        with self.process:
+            return self.process.wait()
 
-    def _own_words(self, trial: optuna.Trial, folder: Path) -> list[str]:
+    def _own_words(self, trial: optuna.Trial) -> list[str]:
         report = {
             "_target_": "seasonrec.experiments.sweep.trial.StudyReport",
             "storage": self.plan.cfg.storage,
@@ -117,7 +108,7 @@ class Worker:
             "number": trial.number,
             "pruner": OmegaConf.to_container(self.plan.cfg.pruner, resolve=True) if self.plan.cfg.pruner else None,
         }
-        return ["stage=selection", word("trial", report), word("hydra.run.dir", str(folder))]
+        return ["stage=selection", word("trial", report)]
 
     def _close(self, trial: optuna.Trial, folder: Path, status: int) -> TrialState | None:
         if status < 0:
@@ -126,7 +117,7 @@ class Worker:
             return None
         record = read_record(folder) if (folder / RECORD).exists() else {}
         if status or record.get("status") not in (FINISHED, PRUNED):
-            return self._tell(trial, TrialState.FAIL, _error_of(record, folder / OUTPUT))
+            return self._tell(trial, TrialState.FAIL, error_of(folder))
         found = self._outcomes(trial, record, folder)
         trial.set_user_attr(OUTCOMES, found)
         self._exceeds(trial, trial.user_attrs[VALUES] | found)
@@ -166,6 +157,27 @@ class Worker:
         return self.study.study.get_trials(deepcopy=False)[number].user_attrs[REASON]
 
 
+def started(verb: str, words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+    """A run as a process of its own, which ends when this one does. What it says goes to output.log in its folder.
+
+    Args:
+        verb: of the command.
+        words: its overrides.
+        folder: of the run; what an interrupted run left there is gone on from.
+        environment: beyond that of this process, e.g. which GPUs are the run's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / OUTPUT).open("ab") as output:
+        return subprocess.Popen(
+            [*COMMAND, verb, *words, word("hydra.run.dir", str(folder))],
+            stdin=subprocess.PIPE,  # closes when this process dies, and the run ends itself
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,  # Ctrl-C reaches this process alone
+        )
+
+
 def word(key: str, value: Any) -> str:
     """key=value as Hydra reads it back, e.g. `trial={number:3,study:'a b'}`."""
     return f"{key}={_text(value)}"
@@ -190,9 +202,10 @@ def _quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (r"\'" if found[2] else ""), text) + "'"
 
 
-def _error_of(record: Mapping[str, Any], output: Path) -> str:
-    """What a failed trial said, in one line."""
-    if error := record.get("error"):
+def error_of(folder: Path) -> str:
+    """What a failed run said, in one line."""
+    if (folder / RECORD).exists() and (error := read_record(folder).get("error")):
         return f"{error['type']}: {error['message'].partition(chr(10))[0]}"
+    output = folder / OUTPUT
     lines = output.read_text(errors="replace").strip().splitlines() if output.exists() else []
     return lines[-1] if lines else "it said nothing"

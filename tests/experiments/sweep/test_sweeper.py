@@ -106,7 +106,7 @@ def test_trials_get_their_share_of_the_machine_and_their_study_as_group(command,
     with pytest.raises(SystemExit):
         command("sweep", *QUICK, "sweep.n_workers=2", "sweep.max_failures=1", "--config-dir", str(tmp_path))
     words = seen.read_text().splitlines()[0].split()
-    assert words[0] == f"--config-dir={tmp_path}"
+    assert words[:2] == ["train", f"--config-dir={tmp_path}"]
     assert {"n_threads=4", "group=loss_weights", "stage=selection"} <= set(words)
     assert not [each for each in words if each.startswith("sweep")]
 

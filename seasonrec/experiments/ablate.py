@@ -1,0 +1,198 @@
+"""What each part of the joint model is worth: the model as it is, and variants of it, on the same queries with the same seeds."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig
+from rich.console import Console
+
+from seasonrec.errors import ConfigError, TrainingError
+from seasonrec.evaluation.evaluate import Evaluation, common
+from seasonrec.evaluation.seeds import mean_evaluation, over_seeds
+from seasonrec.evaluation.significance import compare, ratio
+from seasonrec.evaluation.tables import HEADLINES, Grid, changes
+from seasonrec.experiments.aggregate import (
+    LATEX,
+    MARKDOWN,
+    RUNS,
+    WIDTH,
+    FinishedRun,
+    Row,
+    evaluations_of,
+    notes_of,
+    split_of,
+    table_of_runs,
+)
+from seasonrec.experiments.config import nearest
+from seasonrec.experiments.plots import JOINT
+from seasonrec.experiments.processes import Job, asked_of, jobs_of, run_all, words_without
+from seasonrec.experiments.record import read_record, read_table
+from seasonrec.experiments.report import write_ablation
+from seasonrec.experiments.sweep.run import shared_out
+from seasonrec.experiments.sweep.sweeper import parsed
+
+log = logging.getLogger(__name__)
+WHOLE: Final = "whole"
+TABLE, CLAIMS = "ablation.csv", "claims.csv"
+
+
+def ablate(cfg: DictConfig) -> pl.DataFrame:
+    """Trains what is not there yet, prints the table and writes it into the ablation's folder; returns it.
+
+    A row of the table is a variant's mean over seeds in a (slice, metric) and its difference to the whole model.
+
+    Raises:
+        ConfigError: a variant that cannot be made, or a folder in which another process is at work.
+        TrainingError: runs that failed; the table of the others is written first.
+    """
+    folder = Path(cfg.ablation.folder)
+    jobs = variants_of(cfg.ablation)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            failed = run_all([job for of in jobs.values() for job in of], cfg.ablation.n_workers, cfg.ablation.gpus_per_run)
+    except Timeout:
+        raise ConfigError(f"{folder}: another process works on this ablation; wait for it, or give ablation.name=...") from None
+    table = judge(cfg.ablation, folder, rows_of(jobs), [f"Failed: {name}: {why}" for name, why in failed.items()])
+    if failed:
+        name, why = next(iter(failed.items()))
+        raise TrainingError(f"{len(failed)} runs failed, e.g. {name}: {why}; mend it and call again, those that finished are kept")
+    return table
+
+
+def variants_of(ablation: DictConfig) -> dict[str, list[Job]]:
+    """The runs of the whole model and of each variant, one for each seed; a variant that is the whole model itself is left out.
+
+    Raises:
+        ConfigError: a variant of the whole model's name, one that cannot be made, one whose folder holds another run, or a claim about
+            none of them.
+    """
+    for name in (name for claim in ablation.claims for name in (claim.variant, claim.over)):
+        if name not in (WHOLE, *ablation.variants):
+            raise ConfigError(f"ablation.claims: {name} is no variant; {nearest(name, [WHOLE, *ablation.variants])}")
+    if WHOLE in ablation.variants:
+        raise ConfigError(f"ablation.variants.{WHOLE}: that is the model as it is; give the variant another name")
+    shared, folder = shared_words(ablation), Path(ablation.folder).resolve()
+    jobs: dict[str, list[Job]] = {}
+    for name, words in {WHOLE: [], **ablation.variants}.items():
+        jobs[name] = jobs_of(name, folder / name, [*shared, *words], ablation.seeds)
+        if name != WHOLE and asked_of(jobs[name][0].config) == asked_of(jobs[WHOLE][0].config):
+            log.warning("left out: %s is the whole model itself", name)
+            del jobs[name]
+    return jobs
+
+
+def shared_words(ablation: DictConfig) -> list[str]:
+    """The words of all runs: those of the command line, and what the ablation itself adds to them."""
+    words = words_without("ablation", "seed")
+    given = {each.key_or_group for each in parsed(words)}
+    own = [word for word in ablation.shared if parsed([word])[0].key_or_group not in given]
+    return [*own, *words, *shared_out(words, ablation.n_workers, ablation.gpus_per_run, ablation.name)]
+
+
+def rows_of(jobs: Mapping[str, Sequence[Job]]) -> list[Row]:
+    """The finished runs of each variant.
+
+    Raises:
+        TrainingError: the whole model has none, so there is nothing to compare with.
+    """
+    finished = {name: [job.folder for job in of if job.is_finished] for name, of in jobs.items()}
+    if not finished[WHOLE]:
+        raise TrainingError(f"no run of the whole model has finished; look into {jobs[WHOLE][0].folder}/output.log")
+    return [Row(name, JOINT, name, [_run(folder) for folder in folders]) for name, folders in finished.items() if folders]
+
+
+def _run(folder: Path) -> FinishedRun:
+    metrics = read_table(folder, "metrics")
+    assert metrics is not None, f"{folder} finished without metrics"
+    return FinishedRun(folder, read_record(folder), metrics)
+
+
+def judge(ablation: DictConfig, folder: Path, rows: Sequence[Row], failed: Sequence[str] = ()) -> pl.DataFrame:
+    """Compares the variants' lists with the whole model's on the queries that all have; prints and writes what comes out."""
+    whole, *_ = rows
+    split = split_of(None, [run for row in rows for run in row.runs])
+    runs = common(evaluations_of(rows, whole, split))
+    means = {name: mean_evaluation(each) for name, each in runs.items()}
+    others = {name: each for name, each in means.items() if name != WHOLE}
+    tests = compare(means[WHOLE], others, n_resamples=ablation.n_resamples) if others else None
+    table = table_of(runs, tests, split)
+    claims = claims_of(ablation, means)
+    notes = [*notes_of(rows, tests, whole, ablation.n_resamples), *failed, _queries(rows, runs, split)]
+    write(folder, changes(table, WHOLE), table, claims, notes, table_of_runs(rows))
+    console = Console(width=WIDTH)
+    console.print(changes(table, WHOLE).rich())
+    for note in sentences(claims):
+        console.print(note)
+    log.info("table: %s", folder)
+    return table
+
+
+def table_of(runs: Mapping[str, Sequence[Evaluation]], tests: pl.DataFrame | None, split: str) -> pl.DataFrame:
+    """variant, slice, metric, value with Student's interval over seeds, and the difference to the whole model with its tests."""
+    summaries = [
+        over_seeds([each.table(name, split, n_resamples=1) for each in of]).select(pl.lit(name).alias("variant"), pl.all())
+        for name, of in runs.items()
+    ]
+    wanted = pl.DataFrame(HEADLINES, ("slice", "metric"), orient="row")
+    values = wanted.join(pl.concat(summaries), on=["slice", "metric"], maintain_order="right").select(
+        "variant", "slice", "metric", "value", "low", "high", "n_seeds", "n_queries"
+    )
+    if tests is None:
+        return values
+    # What was tested is whole - variant: a loss shall be negative.
+    turned = tests.select(
+        pl.col("other").alias("variant"),
+        "slice",
+        "metric",
+        -pl.col("difference"),
+        (-pl.col("high")).alias("difference_low"),
+        (-pl.col("low")).alias("difference_high"),
+        "p",
+        "p_holm",
+        "detectable",
+        "detectable_holm",
+    )
+    return values.join(turned, on=["variant", "slice", "metric"], how="left", maintain_order="left")
+
+
+def claims_of(ablation: DictConfig, means: Mapping[str, Evaluation]) -> pl.DataFrame:
+    """Each claim about variants that ran: variant, over, slice, metric, ratio, low, high, at_least, holds."""
+    rows = []
+    for claim in ablation.claims:
+        if not {claim.variant, claim.over} <= means.keys():
+            continue
+        found = ratio(means[claim.variant], means[claim.over], (claim.slice, claim.metric), n_resamples=ablation.n_resamples)
+        rows.append((claim.variant, claim.over, claim.slice, claim.metric, *found, claim.at_least, found[0] >= claim.at_least))
+    text, numbers = dict.fromkeys(("variant", "over", "slice", "metric"), pl.String()), ("ratio", "low", "high", "at_least")
+    return pl.DataFrame(rows, schema={**text, **dict.fromkeys(numbers, pl.Float64()), "holds": pl.Boolean()}, orient="row")
+
+
+def sentences(claims: pl.DataFrame) -> list[str]:
+    """Each claim and what was found, in words."""
+    return [
+        f"{row['variant']} over {row['over']}, {row['slice']} {row['metric']}: {row['ratio']:.2f} times ({row['low']:.2f} to"
+        f" {row['high']:.2f}), wanted at least {row['at_least']:g}: {'reached' if row['holds'] else 'missed'}"
+        for row in claims.iter_rows(named=True)
+    ]
+
+
+def _queries(rows: Sequence[Row], runs: Mapping[str, Sequence[Evaluation]], split: str) -> str:
+    n, whole = len(runs[WHOLE][0].user), rows[0].runs[0].metrics.filter(split=split, slice="all", metric="ndcg@10")["n_queries"][0]
+    of_whole = f", of the whole model's {whole:,}" if n < whole else ""
+    return f"All rows are means over the {n:,} queries that all variants have{of_whole}."
+
+
+def write(folder: Path, grid: Grid, table: pl.DataFrame, claims: pl.DataFrame, notes: Sequence[str], runs: pl.DataFrame) -> None:
+    """Writes ablation.csv, claims.csv, runs.csv, report.md, report.tex and report.html with its picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = [*sentences(claims), *notes]
+    table.write_csv(folder / TABLE)
+    runs.write_csv(folder / RUNS)
+    claims.write_csv(folder / CLAIMS)
+    (folder / MARKDOWN).write_text("\n".join([f"## {grid.title}\n\n{grid.markdown()}", *(f"- {each}" for each in told), ""]))
+    (folder / LATEX).write_text(f"% {grid.title}\n{grid.latex()}")
+    write_ablation(folder, grid, table, told, runs)

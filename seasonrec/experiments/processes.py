@@ -1,0 +1,150 @@
+"""Many runs, a process each: finished ones are found again, interrupted ones go on, and failed ones say why."""
+
+import logging
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seasonrec.errors import ConfigError
+from seasonrec.experiments.config import SCHEMAS, check_config
+from seasonrec.experiments.record import FINISHED, RECORD, plain, read_record
+from seasonrec.experiments.settings import settings_of
+from seasonrec.experiments.sweep.run import devices
+from seasonrec.experiments.sweep.sweeper import flags_of, parsed
+from seasonrec.experiments.sweep.worker import error_of, started
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of `seasonrec train` or `seasonrec evaluate` with its place.
+
+    Args:
+        name: in messages.
+        folder: of the run.
+        words: overrides of its command line.
+        config: that they make, from `config_of`.
+    """
+
+    name: str
+    folder: Path
+    words: Sequence[str]
+    config: Mapping[str, Any]
+    verb: str = "train"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its folder holds the whole run."""
+        return (self.folder / RECORD).exists() and read_record(self.folder).get("status") == FINISHED
+
+    def check(self) -> None:
+        """Nothing, if the run can begin or go on.
+
+        Raises:
+            ConfigError: its folder holds a run of other settings.
+        """
+        if not (self.folder / RECORD).exists():
+            return
+        wanted, found = asked_of(self.config), asked_of(read_record(self.folder)["config"])
+        if other := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+            raise ConfigError(
+                f"{self.folder}: the run there has other settings ({', '.join(other[:4])}); name another folder, or move that one away"
+            )
+
+
+def jobs_of(what: str, folder: Path, words: Sequence[str], seeds: Sequence[int], verb: str = "train") -> list[Job]:
+    """A run for each seed, in folders of their own under `folder`.
+
+    Args:
+        what: names them in messages.
+        words: that they share.
+
+    Raises:
+        ConfigError: their config is not in order, or a folder holds a run of other settings.
+    """
+    config = config_of(words, verb, what)
+    jobs = [Job(f"{what}, seed {n}", folder / f"seed{n}", [*words, f"seed={n}"], config | {"seed": n}, verb) for n in seeds]
+    for job in jobs:
+        job.check()
+    return jobs
+
+
+def config_of(words: Sequence[str], verb: str, what: str) -> dict[str, Any]:
+    """The config that a verb with these overrides gets, in plain containers.
+
+    Args:
+        what: names them in errors.
+
+    Raises:
+        ConfigError: it cannot be composed, or is not in order.
+    """
+    try:
+        cfg = compose(verb, list(words))
+        check_config(cfg, SCHEMAS[verb])
+        return plain(OmegaConf.to_container(cfg, resolve=True), "config")
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{what}, {' '.join(words)}: {str(error).strip().partition(chr(10))[0]}") from error
+
+
+def asked_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything in a config that the numbers of any of its methods depend on, by its key; the data as they are named."""
+    weeks = {f"eval.{key}": config["eval"].get(key) for key in ("split", "rolling")}
+    return settings_of({"config": config}) | weeks | {key: config.get(key) for key in ("data", "baseline", "seed")}
+
+
+def flags() -> list[str]:
+    """What tells a process of ours where the configs are that this one was called with."""
+    return flags_of(OmegaConf.create({"hydra": HydraConfig.get()}))
+
+
+def words_without(*keys: str) -> list[str]:
+    """The overrides of this process's command line but those at or under some root keys."""
+    own = parsed(HydraConfig.get().overrides.task)
+    return [str(each.input_line) for each in own if each.key_or_group.partition("/")[0].partition(".")[0] not in keys]
+
+
+def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: int = 1) -> dict[str, str]:
+    """Runs what has not finished yet; by the names of those that failed, what they said.
+
+    Args:
+        n_workers: runs at a time.
+        gpus: of each, where there are some.
+    """
+    todo = [job for job in jobs if not job.is_finished]
+    log.info("%d of %d runs are there, %d to go", len(jobs) - len(todo), len(jobs), len(todo))
+    running: set[subprocess.Popen] = set()
+    shares: SimpleQueue[dict[str, str]] = SimpleQueue()
+    here = flags()
+    for share in devices(n_workers, gpus):
+        shares.put(share)
+
+    def run(job: Job) -> str | None:
+        share = shares.get()
+        log.info("%s: %s", job.name, job.folder)
+        with started(job.verb, [*here, *job.words], job.folder, share) as process:
+            running.add(process)
+            status = process.wait()
+        running.discard(process)
+        shares.put(share)
+        return None if status == 0 and job.is_finished else error_of(job.folder)
+
+    with ThreadPoolExecutor(n_workers) as pool:
+        try:
+            said = dict(zip((job.name for job in todo), pool.map(run, todo), strict=True))
+        except BaseException:  # Ctrl-C ends all
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.kill()
+            raise
+    return {name: why for name, why in said.items() if why is not None}

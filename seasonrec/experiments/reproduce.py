@@ -1,0 +1,134 @@
+"""A published table once more: what was published, what is found, and whether the two agree."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+from omegaconf import DictConfig
+from rich.console import Console
+
+from seasonrec.errors import SeasonrecError, TrainingError
+from seasonrec.evaluation.seeds import over_seeds
+from seasonrec.evaluation.tables import ABSENT, Cell, Grid
+from seasonrec.experiments.aggregate import MARKDOWN, folders_of
+from seasonrec.experiments.processes import jobs_of, run_all
+from seasonrec.experiments.record import FINISHED, read_record, read_table
+from seasonrec.experiments.sweep.worker import word
+
+log = logging.getLogger(__name__)
+TABLE: Final = "reproduced.csv"
+REPRODUCED, OUTSIDE, MISSING = "reproduced", "outside", "not run"
+
+
+def reproduce(cfg: DictConfig) -> pl.DataFrame:
+    """Runs what is not there yet, prints published beside found and writes both into a folder; returns them, a row for each value.
+
+    Raises:
+        SeasonrecError: a value outside its tolerance or not found, or methods in another order.
+        TrainingError: a run that failed.
+    """
+    wanted, folder = cfg.reproduce, Path(cfg.folder)
+    metrics = metrics_of(folders_of(cfg.runs) if cfg.runs else runs_of(cfg))
+    table = table_of(wanted, metrics)
+    orders = list(orders_of(wanted, metrics))
+    grid = grid_of(wanted, table)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.write_csv(folder / TABLE)
+    notes = [f"Published: {wanted.source}.", *(f"{said}: {'reproduced' if holds else 'not so'}" for said, holds in orders)]
+    (folder / MARKDOWN).write_text("\n".join([f"## {grid.title}\n\n{grid.markdown()}", *(f"- {note}" for note in notes), ""]))
+    console = Console()
+    console.print(grid.rich())
+    for note in notes:
+        console.print(note, markup=False)
+    failed = table.filter(pl.col("verdict") != REPRODUCED)
+    if len(failed) or not all(holds for _, holds in orders):
+        n_orders = sum(not holds for _, holds in orders)
+        raise SeasonrecError(
+            f"reproduce: {len(failed)} of {len(table)} values and {n_orders} of {len(orders)} orders do not agree: {folder}"
+        )
+    log.info("%d values agree: %s", len(table), folder)
+    return table
+
+
+def runs_of(cfg: DictConfig) -> list[Path]:
+    """The folders of the runs behind the result, each finished.
+
+    Raises:
+        TrainingError: one failed.
+    """
+    wanted, folder = cfg.reproduce, Path(cfg.folder).resolve()
+    words = [*wanted.words, word("paths.cache", cfg.paths.cache), *cfg.words]
+    jobs = jobs_of(wanted.name, folder, words, wanted.seeds, wanted.verb)
+    if failed := run_all(jobs):
+        name, why = next(iter(failed.items()))
+        raise TrainingError(f"{len(failed)} runs failed, e.g. {name}: {why}; mend it and call again, those that finished are kept")
+    return [job.folder for job in jobs]
+
+
+def metrics_of(folders: Sequence[Path]) -> pl.DataFrame:
+    """What finished runs found on test weeks or, under leave-one-out, test items: means over them, by method.
+
+    Raises:
+        TrainingError: one has not finished.
+    """
+    tables = []
+    for folder in folders:
+        metrics = read_table(folder, "metrics")
+        if metrics is None or read_record(folder).get("status") != FINISHED:
+            raise TrainingError(f"{folder} has not finished; finish it, or leave it out of runs=...")
+        tables.append(metrics.filter(split="test"))
+    every = pl.concat(tables)
+    means = [
+        over_seeds([of for table in tables if len(of := table.filter(method=method))]).select(pl.lit(method).alias("method"), pl.all())
+        for method in every["method"].unique(maintain_order=True)
+    ]
+    return pl.concat(means)
+
+
+def table_of(wanted: DictConfig, metrics: pl.DataFrame) -> pl.DataFrame:
+    """method, slice, metric, published, found, difference, tolerance, verdict: a row for each published value."""
+    values = {(row["method"], row["slice"], row["metric"]): row["value"] for row in metrics.iter_rows(named=True)}
+    rows = []
+    for key, published in _published(wanted.published):
+        found, tolerance = values.get(key), max(wanted.absolute, wanted.relative * abs(published))
+        difference = None if found is None else found - published
+        verdict = MISSING if difference is None else REPRODUCED if abs(difference) <= tolerance else OUTSIDE
+        rows.append((*key, published, found, difference, tolerance, verdict))
+    text, numbers = dict.fromkeys(("method", "slice", "metric"), pl.String()), ("published", "found", "difference", "tolerance")
+    return pl.DataFrame(rows, schema={**text, **dict.fromkeys(numbers, pl.Float64()), "verdict": pl.String()}, orient="row")
+
+
+def _published(by_method: Mapping) -> Iterator[tuple[tuple[str, str, str], float]]:
+    for method, by_slice in by_method.items():
+        for name, by_metric in by_slice.items():
+            for metric, value in by_metric.items():
+                yield (method, name, metric), float(value)
+
+
+def orders_of(wanted: DictConfig, metrics: pl.DataFrame) -> Iterator[tuple[str, bool]]:
+    """Each order of methods in words, and whether it is found."""
+    for order in wanted.orders:
+        found = dict(metrics.filter(slice=order.slice, metric=order.metric).select("method", "value").iter_rows())
+        values = [found.get(method, math.nan) for method in order.methods]
+        holds = all(better > worse for better, worse in pairwise(values))
+        yield f"{order.slice} {order.metric}: {' > '.join(order.methods)}", holds
+
+
+def grid_of(wanted: DictConfig, table: pl.DataFrame) -> Grid:
+    """The table as text; what does not agree stands out."""
+    number = lambda value, form: ABSENT if value is None else format(value, form)
+    rows = [
+        [
+            Cell(row["method"]),
+            Cell(f"{row['slice']} {row['metric']}"),
+            *(Cell(number(row[name], form)) for name, form in (("published", ".4f"), ("found", ".4f"), ("difference", "+.4f"))),
+            Cell(number(row["tolerance"], ".4f")),
+            Cell(row["verdict"], row["verdict"] != REPRODUCED),
+        ]
+        for row in table.iter_rows(named=True)
+    ]
+    return Grid(wanted.name, ["method", "column", "published", "found", "difference", "tolerance", "verdict"], rows)

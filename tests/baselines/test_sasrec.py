@@ -1,0 +1,127 @@
+"""SASRec on sequences whose next item is known."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from seasonrec.baselines.sasrec import Block, SasRec, Sequences, Transformer
+from seasonrec.data.timeline import Timeline
+from seasonrec.errors import ConfigError
+from seasonrec.evaluation.leave_one_out import rank_leave_one_out
+from seasonrec.evaluation.scorer import Scorer
+
+N_ITEMS = 30
+SMALL = {"d": 16, "n_negatives": 8, "lr": 0.02, "batch_size": 32, "max_epochs": 30, "patience": 6, "length": 6}
+
+
+def walks(n_users=120, n_steps=8, seed=0):
+    """Each user walks along the items in rows of three, from a start of their own: after i comes i + 3."""
+    start = np.random.default_rng(seed).integers(0, N_ITEMS, n_users)
+    user, step = (each.ravel() for each in np.meshgrid(np.arange(n_users), np.arange(n_steps), indexing="ij"))
+    # One user more, who took nothing.
+    return Timeline(user, (start[user] + 3 * step) % N_ITEMS, step.astype(np.int64), n_users=n_users + 1, n_items=N_ITEMS, week_zero=0)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    scorer = SasRec(**SMALL)
+    scorer.fit(walks().as_of(100))
+    return scorer
+
+
+def test_the_next_item_comes_first(fitted):
+    users, now = np.arange(120), walks().as_of(100)
+    last = Sequences.of(now).last(users)
+    scores = fitted.scores(users, now)
+    assert isinstance(fitted, Scorer)
+    assert (scores.dtype, scores.shape) == (np.float32, (120, N_ITEMS))
+    assert np.mean(scores.argmax(1) == (last + 3) % N_ITEMS) > 0.95
+
+
+def test_a_user_without_history_has_finite_scores(fitted):
+    assert np.isfinite(fitted.scores(np.array([120]), walks().as_of(100))).all()
+
+
+def test_what_was_taken_since_the_fit_counts(fitted):
+    earlier, later = (Sequences.of(walks().as_of(end)).last(np.arange(5)) for end in (4, 5))
+    assert (fitted.scores(np.arange(5), walks().as_of(4)).argmax(1) == (earlier + 3) % N_ITEMS).all()
+    assert (fitted.scores(np.arange(5), walks().as_of(5)).argmax(1) == (later + 3) % N_ITEMS).all()
+
+
+def test_leave_one_out_finds_the_last_item(fitted):
+    evaluation = rank_leave_one_out(SasRec(**SMALL), walks(), "test")
+    assert evaluation.select([("leave_one_out", "ndcg@10")]).mean() > 0.9
+
+
+def test_the_same_seed_learns_the_same_and_draws_nothing_from_others(fitted):
+    state = torch.random.get_rng_state()
+    again = SasRec(**SMALL)
+    again.fit(walks().as_of(100))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert again.n_epochs == fitted.n_epochs
+    now = walks().as_of(100)
+    np.testing.assert_array_equal(again.scores(np.arange(9), now), fitted.scores(np.arange(9), now))
+
+
+def test_too_short_histories_are_learnt_from_for_one_epoch():
+    scorer = SasRec(**SMALL)
+    scorer.fit(walks(n_steps=2).as_of(100))
+    assert scorer.n_epochs == 1
+
+
+def test_histories_stand_at_the_right_end():
+    timeline = Timeline(np.array([0, 2, 0, 0]), np.array([4, 1, 2, 3]), np.arange(4), n_users=3, n_items=5, week_zero=0)
+    sequences = Sequences.of(timeline.as_of(10))
+    np.testing.assert_array_equal(sequences.padded(np.arange(3), 2), [[2, 3], [5, 5], [5, 1]])
+    np.testing.assert_array_equal(sequences.padded(np.array([0]), 4), [[5, 4, 2, 3]])
+    without = sequences.without_last(np.array([0, 2]))
+    np.testing.assert_array_equal(without.padded(np.arange(3), 3), [[5, 4, 2], [5, 5, 5], [5, 5, 5]])
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Transformer(N_ITEMS, 6, 8, 2, 2, 0.0).eval()
+
+
+def test_no_place_sees_what_comes_after_it(model):
+    one, other = torch.tensor([[3, 7, 11, 2]]), torch.tensor([[3, 7, 5, 9]])
+    torch.testing.assert_close(model(one)[:, :2], model(other)[:, :2])
+    assert not torch.allclose(model(one)[:, 2], model(other)[:, 2])
+
+
+def test_places_count_from_the_end(model):
+    """The item itself is all that the last place sees where the weights of attention to padding are taken away."""
+    alone = torch.tensor([[4]])
+    x = model.item(alone) + model.place.weight[0]
+    for block in model.blocks:
+        x = block(x)
+    torch.testing.assert_close(model(alone), model.norm(x))
+
+
+def test_the_loss_is_that_of_each_place_but_the_first(model, monkeypatch):
+    items = torch.tensor([[N_ITEMS, 4, 7, 2], [1, 2, 3, 4]])
+    negatives = torch.arange(5 * 3).reshape(5, 3) % N_ITEMS
+    monkeypatch.setattr(torch, "randint", lambda high, size: negatives)
+    follows, terms = model(items[:, :-1]), []
+    for (row, place), others in zip([(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)], negatives, strict=True):
+        candidates = torch.cat([items[row, place + 1][None], others])
+        terms.append(cross_entropy((model.item(candidates) @ follows[row, place])[None], torch.tensor([0])))
+    torch.testing.assert_close(model.loss(items, 3), torch.stack(terms).mean())
+
+
+def test_a_block_attends_as_written_out():
+    torch.manual_seed(0)
+    block, x = Block(4, 1, 0.0).eval(), torch.randn(1, 3, 4)
+    weight, bias = block.attention.in_proj_weight, block.attention.in_proj_bias
+    query = block.before(x[0])
+    q, k, v = (part @ weight[4 * n : 4 * n + 4].T + bias[4 * n : 4 * n + 4] for n, part in enumerate((query, x[0], x[0])))
+    attention = (q @ k.T / 2).masked_fill(torch.ones(3, 3).triu(1).bool(), -torch.inf).softmax(1) @ v
+    between = block.between(query + attention @ block.attention.out_proj.weight.T + block.attention.out_proj.bias)
+    torch.testing.assert_close(block(x)[0], between + block.network(between))
+
+
+def test_a_setting_out_of_range_is_an_error():
+    with pytest.raises(ConfigError, match=r"sasrec\.dropout"):
+        SasRec(dropout=2)

@@ -1,0 +1,177 @@
+"""`seasonrec ablate`: which runs it makes, which it finds again, and what its table says. The runs only pretend to train."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from seasonrec.evaluation.bootstrap import bootstrap_means
+from seasonrec.evaluation.evaluate import evaluate
+from seasonrec.evaluation.labels import season_labels
+from seasonrec.evaluation.lists import read_lists
+from seasonrec.experiments import processes
+from seasonrec.experiments.processes import config_of
+from seasonrec.experiments.record import read_record
+
+MINE = """
+defaults: [base, _self_]
+name: mine
+n_resamples: 300
+seeds: [0, 1]
+variants:
+  without_content: [head/content=none]
+  gated: [mixer=gated]
+claims:
+  - {variant: without_content, over: whole, slice: all, metric: ndcg@10, at_least: 1.0}
+  - {variant: whole, over: without_content, slice: all, metric: ndcg@10, at_least: 0.001}
+"""
+FOLDER = Path("train/mine")
+
+
+class Pretended:
+    """In the place of a process: leaves a finished run, whose model without content is personal frequency.
+
+    Args:
+        source: runs of seeds 0 and 1.
+    """
+
+    def __init__(self, source):
+        self.source, self.calls, self.fails = source, [], ()
+
+    def __call__(self, verb, words, folder, environment):
+        self.calls.append(f"{folder.parent.name}/{folder.name}")
+        if self.calls[-1] in self.fails:
+            return subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"])
+        leave = shutil.ignore_patterns("wandb", "logs", "fits", "plots", "*.ckpt")
+        shutil.copytree(self.source / folder.name.removeprefix("seed"), folder, ignore=leave)
+        if "head/content=none" in words:
+            shutil.copy(folder / "lists/personal_frequency.parquet", folder / "lists/joint.parquet")
+        config = config_of([word for word in words if not word.startswith("--")], verb, "")
+        (folder / "run.json").write_text(json.dumps(read_record(folder) | {"config": config}))
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+
+@pytest.fixture
+def pretended(monkeypatch, two_seeds) -> Pretended:
+    monkeypatch.setattr(processes, "started", Pretended(two_seeds))
+    return processes.started
+
+
+@pytest.fixture(scope="module")
+def ablate(command, words, tmp_path_factory):
+    """Calls the verb on the small list of variants; the folder of the ablation."""
+    conf = tmp_path_factory.mktemp("conf")
+    (conf / "ablation").mkdir()
+    (conf / "ablation/mine.yaml").write_text(MINE)
+
+    def call(folder, *more):
+        command("ablate", "--config-dir", str(conf), "ablation=mine", *words, f"ablation.folder={folder}", *more)
+        return folder
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def done(ablate, two_seeds, tmp_path_factory):
+    """The folder of an ablation that is complete."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "started", Pretended(two_seeds))
+        return ablate(tmp_path_factory.mktemp("done"))
+
+
+def test_every_variant_is_trained_with_every_seed_and_one_that_changes_nothing_is_left_out(ablate, pretended, capsys, tmp_path):
+    ablate(tmp_path)
+    assert pretended.calls == ["whole/seed0", "whole/seed1", "without_content/seed0", "without_content/seed1"]
+    assert "left out: gated is the whole model itself" in capsys.readouterr().err
+
+
+def test_the_table_has_means_over_seeds_and_paired_differences_to_the_whole_model(done, dataset, two_seeds):
+    table = pl.read_csv(done / "ablation.csv").filter(slice="all", metric="ndcg@10")
+    labels = season_labels(dataset)
+
+    def values(method, seed):
+        each = evaluate(read_lists(two_seeds / f"{seed}/lists/{method}.parquet", dataset), dataset.timeline, labels)
+        return each.select([("all", "ndcg@10")]), each.user
+
+    ours = np.mean([values("joint", seed)[0] for seed in (0, 1)], 0)
+    theirs, user = values("personal_frequency", 0)
+    whole, variant = table.iter_rows(named=True)
+    assert (whole["value"], whole["n_seeds"], whole["difference"]) == (pytest.approx(ours.mean()), 2, None)
+    assert variant["value"] == pytest.approx(theirs.mean())
+    assert variant["difference"] == pytest.approx((theirs - ours).mean())
+    low, high = np.quantile(bootstrap_means(theirs - ours, user, 300), [0.025, 0.975])
+    assert (variant["difference_low"], variant["difference_high"]) == pytest.approx((low, high))
+
+
+def test_every_form_shows_difference_p_and_what_can_be_detected(done):
+    row = pl.read_csv(done / "ablation.csv").filter(variant="without_content", slice="all", metric="ndcg@10").row(0, named=True)
+    shown = f"{row['difference']:+.4f}"
+    texts = [(done / name).read_text() for name in ("report.md", "report.tex", "report.html")]
+    assert all(shown in text for text in texts)
+    assert all("detectable after Holm" in text for text in texts)
+    assert (done / "plots/ablation.png").stat().st_size > 5_000
+    assert pl.read_csv(done / "runs.csv")["method"].to_list() == ["whole"] * 2 + ["without_content"] * 2
+
+
+def test_claims_are_checked_and_said_in_words(done):
+    claims, said = pl.read_csv(done / "claims.csv"), (done / "report.md").read_text()
+    ratio = claims["ratio"].to_list()
+    assert ratio[0] == pytest.approx(1 / ratio[1])
+    assert claims["holds"].to_list() == [ratio[0] >= 1, True]
+    assert f"whole over without_content, all ndcg@10: {ratio[1]:.2f} times" in said
+    assert "wanted at least 0.001: reached" in said
+
+
+def test_finished_runs_are_found_again_and_a_failed_one_is_named_and_run_once_more(ablate, pretended, capsys, tmp_path):
+    pretended.fails = ("without_content/seed1",)
+    with pytest.raises(SystemExit) as end:
+        ablate(tmp_path)
+    assert end.value.code == 2
+    assert "1 runs failed, e.g. without_content, seed 1: it said nothing" in capsys.readouterr().err
+    pretended.fails, pretended.calls = (), []
+    ablate(tmp_path)
+    assert pretended.calls == ["without_content/seed1"]
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_folder_with_runs_of_other_settings_is_refused(ablate, done, pretended, capsys):
+    with pytest.raises(SystemExit):
+        ablate(done, "optim.lr=0.5")
+    assert "the run there has other settings (optim.lr)" in capsys.readouterr().err
+    assert pretended.calls == []
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("ablation.claims=[{variant:hole,over:whole,slice:all,metric:mrr,at_least:1}]", "hole is no variant; did you mean 'whole'"),
+        ("+ablation.variants.whole=[]", "ablation.variants.whole: that is the model as it is"),
+        ("+ablation.variants.typo=['optim.lrr=1']", "typo, "),
+        ("+ablation.variants.typo=['~model.heads.cf.parts.nobody']", "typo, "),
+    ],
+)
+def test_a_variant_that_cannot_be_made_is_an_error_before_anything_runs(ablate, pretended, capsys, tmp_path, word, message):
+    with pytest.raises(SystemExit):
+        ablate(tmp_path, word)
+    assert message in capsys.readouterr().err
+    assert pretended.calls == []
+
+
+@pytest.mark.parametrize("choice", ["default", "encoder"])
+def test_every_shipped_variant_can_be_made_and_is_one(command, words, tmp_path, pretended, capsys, choice):
+    pretended.fails = _Everything()
+    with pytest.raises(SystemExit):
+        command("ablate", *words, f"ablation={choice}", "seed=0", f"ablation.folder={tmp_path}")
+    assert len(pretended.calls) > 4
+    left_out = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert left_out == (["left out: frozen is the whole model itself"] if choice == "encoder" else [])
+
+
+class _Everything:
+    def __contains__(self, name):
+        return True

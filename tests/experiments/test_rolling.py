@@ -1,0 +1,131 @@
+"""`eval=rolling`: which weeks are tested, that a cut-off knows nothing of later ones, and that the whole is the sum of its cut-offs."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from seasonrec.data.dataset import Split
+from seasonrec.errors import ConfigError, DataError
+from seasonrec.evaluation.evaluate import Column, Evaluation
+from seasonrec.evaluation.tables import HEADLINES
+from seasonrec.experiments import rolling
+from seasonrec.experiments.record import read_record, read_table
+from seasonrec.experiments.rolling import cut_offs
+
+# The shop's 70 weeks end with the test weeks 62 to 69: two cut-offs of ten weeks are 50 and 60.
+TWO = ["eval=rolling", "eval.rolling.n_weeks=20", "eval.rolling.every=10", "eval.rolling.n_validation=4"]
+FIRST, SECOND = "2022-08-15", "2022-10-24"  # 50 and 60 weeks after Monday 2021-08-30
+NDCG = {"slice": "all", "metric": "ndcg@10"}
+
+
+@pytest.fixture(scope="module")
+def rolled(command, words, tmp_path_factory):
+    """The baselines at two cut-offs."""
+    folder = tmp_path_factory.mktemp("rolled")
+    command("evaluate", *_of_evaluate(words), *TWO, f"hydra.run.dir={folder}")
+    return folder
+
+
+def _of_evaluate(words):
+    return [word for word in words if not word.startswith(("trainer", "epochs", "sampling"))]
+
+
+def test_cut_offs_test_one_week_after_another_up_to_the_last_test_week(dataset):
+    assert dataset.split.test[1] == 69
+    found = cut_offs(dataset, n_weeks=20, every=10, n_validation=4, min_weeks=16)
+    assert found == [Split((46, 49), (50, 59)), Split((56, 59), (60, 69))]
+    uneven = cut_offs(dataset, n_weeks=25, every=10, n_validation=8, min_weeks=16)
+    assert [split.test for split in uneven] == [(45, 54), (55, 64), (65, 69)]
+
+
+def test_cut_offs_with_too_little_to_learn_from_are_left_out(dataset, caplog):
+    # 52 weeks before week 70 is week 18, and its validation weeks begin at 10; the next ones begin at 23, 36 and 49.
+    found = cut_offs(dataset, n_weeks=52, every=13, n_validation=8, min_weeks=16)
+    assert [split.test[0] for split in found] == [31, 44, 57]
+    assert "1 of 4 cut-offs have fewer than 16 weeks" in caplog.text
+    with pytest.raises(DataError, match="week 57, leaves 49 weeks to learn from, wanted 60"):
+        cut_offs(dataset, n_weeks=52, every=13, n_validation=8, min_weeks=60)
+
+
+def test_validation_weeks_of_two_cut_offs_may_not_overlap(dataset):
+    with pytest.raises(ConfigError, match="1 <= n_validation <= every, got n_weeks=8, n_validation=5, every=4"):
+        cut_offs(dataset, n_weeks=8, every=4, n_validation=5, min_weeks=4)
+
+
+def test_each_cut_off_is_a_run_of_its_own_with_its_split(rolled):
+    splits = {place.name: read_record(place)["data"]["split"] for place in sorted((rolled / "cut_offs").iterdir())}
+    assert splits == {FIRST: {"validation": [46, 49], "test": [50, 59]}, SECOND: {"validation": [56, 59], "test": [60, 69]}}
+
+
+def test_the_whole_has_the_lists_of_all_cut_offs_and_their_mean_by_query(rolled):
+    parts = [rolled / "cut_offs" / name for name in (FIRST, SECOND)]
+    whole = pl.read_parquet(rolled / "lists/popular_4_weeks.parquet")
+    assert_frame_equal(whole, pl.concat([pl.read_parquet(part / "lists/popular_4_weeks.parquet") for part in parts]))
+    of = lambda folder: read_table(folder, "metrics").filter(method="popular_4_weeks", split="test", **NDCG).row(0, named=True)
+    first, second = map(of, parts)
+    n = first["n_queries"] + second["n_queries"]
+    assert of(rolled)["n_queries"] == n
+    assert of(rolled)["value"] == pytest.approx((first["value"] * first["n_queries"] + second["value"] * second["n_queries"]) / n)
+
+
+def test_the_table_has_each_cut_off_each_quarter_and_the_mean_of_cut_offs(rolled):
+    table = read_table(rolled, "rolling").filter(method="personal_frequency", **NDCG)
+    assert table["split"].to_list() == [f"cut-off {FIRST}", f"cut-off {SECOND}", "2022 Q3", "2022 Q4", "mean of cut-offs"]
+    first, second, q3, q4, mean = table.iter_rows(named=True)
+    assert mean["value"] == pytest.approx((first["value"] + second["value"]) / 2)
+    # Week 56 begins on 26 September, so that its fourth day is in the third quarter still; of the first cut-off 57 to 59 are in the fourth.
+    weeks = read_table(rolled, "weeks").filter(method="personal_frequency", split="test", **NDCG)
+    assert q3["n_queries"] == weeks.filter(pl.col("week") <= 56)["n_queries"].sum()
+    assert q4["n_queries"] == weeks.filter(pl.col("week") > 56)["n_queries"].sum()
+    text = (rolled / "rolling.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [f"## {split}" for split in table["split"]]
+    assert "By cut-off and quarter" in (rolled / "report.html").read_text()
+
+
+def test_purchases_after_a_cut_offs_test_weeks_change_nothing_in_its_run(command, words, dataset, purchases, tmp_path):
+    table, rng = pl.read_csv(purchases), np.random.default_rng(0)
+    is_later = (table["when"] >= dataset.start_of(60)).to_numpy()
+    customers = table["customer"].to_numpy().copy()
+    customers[is_later] = rng.permutation(customers[is_later])
+    table.with_columns(customer=pl.Series(customers)).write_csv(tmp_path / "other.csv")
+    quick = ["trainer.max_epochs=1", "sampling.n_weeks=6", "baseline=none", "epochs=whole", "logger=none"]
+    split = "eval.split={validation:[46,49],test:[50,59]}"
+    command("train", *words, *quick, split, f"hydra.run.dir={tmp_path / 'own'}")
+    command("train", *words, *quick, split, f"data.path={tmp_path / 'other.csv'}", f"hydra.run.dir={tmp_path / 'other'}")
+    assert read_record(tmp_path / "own")["data"]["digest"] != read_record(tmp_path / "other")["data"]["digest"]
+    for method in ("joint", "personal_frequency"):
+        own, other = (pl.read_parquet(tmp_path / name / f"lists/{method}.parquet") for name in ("own", "other"))
+        assert own["week"].is_between(50, 59).all()
+        assert_frame_equal(own, other)
+
+
+def test_cut_offs_that_had_finished_are_not_run_again(rolled, composed, dataset, tmp_path):
+    cfg, ran = composed("eval=rolling"), []
+    split = Split((46, 49), (50, 59))
+    rolling.run_once(cfg, split, rolled / "cut_offs" / FIRST, ran.append)
+    rolling.run_once(cfg, split, tmp_path / "new", ran.append)
+    (own,) = ran
+    assert own.paths.run == str(tmp_path / "new")
+    assert (own.eval.rolling, own.eval.split) == (None, {"validation": [46, 49], "test": [50, 59]})
+
+
+def test_the_joint_model_is_tested_quarter_by_quarter(dataset):
+    """A query a week by each of five users; joint is .1 ahead in the third quarter and .2 behind in the fourth."""
+    week, user = (each.ravel() for each in np.meshgrid(np.arange(50, 70), np.arange(5), indexing="ij"))
+    columns = tuple(Column(*pair, 10) for pair in HEADLINES)
+    lead = np.where(week <= 56, 0.1, -0.2)[:, None]
+    popular = Evaluation(user, week, columns, np.full((100, len(HEADLINES)), 0.5), {})
+    judge = SimpleNamespace(tested={"popular": popular, "joint": replace(popular, values=popular.values + lead)})
+    tests = rolling.by_quarter(judge, dataset, 50).filter(**NDCG)
+    assert tests.select("quarter", "other", "n_queries").rows() == [("2022 Q3", "popular", 35), ("2022 Q4", "popular", 65)]
+    assert tests["difference"].to_list() == pytest.approx([0.1, -0.2])
+
+
+def test_a_run_that_ends_before_its_test_weeks_does_not_roll(command, words, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command("train", *words, "eval=rolling", "stage=selection", f"hydra.run.dir={tmp_path}")
+    assert "eval.rolling tests, but stage=selection ends before that" in capsys.readouterr().err

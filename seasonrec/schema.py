@@ -8,6 +8,7 @@ Times are int64 **seconds** since 1970-01-01 UTC, as they stand in the source.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 import polars as pl
@@ -39,6 +40,11 @@ EVENTS: Final[Mapping[str, pl.DataType]] = {
     REVIEW: pl.String(),
 }
 REQUIRED_EVENTS: Final = (USER, ITEM, TIME)
+
+
+def day_of(time: int) -> str:
+    """The day of a time in UTC, e.g. "2017-12-24"."""
+    return datetime.fromtimestamp(time, UTC).date().isoformat()
 
 
 def as_events(frame: pl.DataFrame, where: str) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
-from seasonrec.schema import DAY, ITEM, RATING, TEXT, TIME, USER, WEEK
+from seasonrec.schema import DAY, ITEM, RATING, TEXT, TIME, USER, WEEK, day_of
 from seasonrec.seasons.calendar import Calendar
 
 MIN_WEEKS: Final = 12  # below, there is nothing to learn from, select by and test on
@@ -165,6 +165,10 @@ class Dataset:
     def start_of(self, week: int) -> int:
         """The first second of a week."""
         return self.week_zero + week * WEEK
+
+    def date_of(self, week: int) -> str:
+        """The day on which a week begins, e.g. "2017-12-03"."""
+        return day_of(self.start_of(week))
 
     def item_texts(self, cutoff: int) -> list[str]:
         """The text of each catalogue item as known before `cutoff`, [n_items]; "" where there is none."""

@@ -29,7 +29,7 @@ from seasonrec.experiments.aggregate import (
 )
 from seasonrec.experiments.config import nearest
 from seasonrec.experiments.plots import JOINT
-from seasonrec.experiments.processes import Job, asked_of, jobs_of, run_all, words_without
+from seasonrec.experiments.processes import Job, asked_of, failure_of, jobs_of, run_all, words_without
 from seasonrec.experiments.record import read_record, read_table
 from seasonrec.experiments.report import write_ablation
 from seasonrec.experiments.sweep.run import shared_out
@@ -58,8 +58,7 @@ def ablate(cfg: DictConfig) -> pl.DataFrame:
         raise ConfigError(f"{folder}: another process works on this ablation; wait for it, or give ablation.name=...") from None
     table = judge(cfg.ablation, folder, rows_of(jobs), [f"Failed: {name}: {why}" for name, why in failed.items()])
     if failed:
-        name, why = next(iter(failed.items()))
-        raise TrainingError(f"{len(failed)} runs failed, e.g. {name}: {why}; mend it and call again, those that finished are kept")
+        raise failure_of(failed)
     return table
 
 

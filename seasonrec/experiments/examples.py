@@ -1,7 +1,6 @@
 """What a run shows beside its numbers: recommendations taken apart, and items with their seasons."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
@@ -10,7 +9,7 @@ import polars as pl
 from seasonrec.data.dataset import Dataset
 from seasonrec.experiments.recommender import Recommender
 from seasonrec.experiments.record import RunRecord
-from seasonrec.schema import DAY, ITEM, USER
+from seasonrec.schema import DAY, ITEM, USER, day_of
 from seasonrec.seasons.phase import week_of_year
 from seasonrec.seasons.profile import seasonal_profile
 
@@ -40,7 +39,7 @@ def examples(recommender: Recommender) -> pl.DataFrame:
     now = dataset.start_of(week)
     frames = [
         recommender.recommend(chosen, date, k=K, explain=True).with_columns(pl.lit(recommender.season_text(date)).alias("season"))
-        for date in (_date(now), _date(now + HALF_YEAR))
+        for date in (day_of(now), day_of(now + HALF_YEAR))
     ]
     return pl.concat(frames)
 
@@ -62,7 +61,3 @@ def seasonality(dataset: Dataset, texts: Sequence[str]) -> pl.DataFrame:
             "share": profile[chosen].ravel(),
         }
     )
-
-
-def _date(time: int) -> str:
-    return datetime.fromtimestamp(time, UTC).date().isoformat()

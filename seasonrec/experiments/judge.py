@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -165,7 +164,7 @@ class Judge:
         rows = []
         for week in np.unique(evaluation.week):
             of_week = values[evaluation.week == week]
-            date = datetime.fromtimestamp(self.dataset.start_of(int(week)), UTC).date().isoformat()
+            date = self.dataset.date_of(int(week))
             rows += [
                 {"week": int(week), "date": date, "slice": name, "metric": metric, "value": value, "n_queries": int(n)}
                 for (name, metric), value, n in zip(HEADLINES, means(of_week).tolist(), (~np.isnan(of_week)).sum(0), strict=True)

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seasonrec.errors import ConfigError
+from seasonrec.errors import ConfigError, TrainingError
 from seasonrec.experiments.config import SCHEMAS, check_config
 from seasonrec.experiments.record import FINISHED, RECORD, plain, read_record
 from seasonrec.experiments.settings import settings_of
@@ -148,3 +148,13 @@ def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: int = 1) -> dict[str,
                 process.kill()
             raise
     return {name: why for name, why in said.items() if why is not None}
+
+
+def failure_of(failed: Mapping[str, str]) -> TrainingError:
+    """The error to raise of runs that failed: how many, and what the first one said.
+
+    Args:
+        failed: from `run_all`, not empty.
+    """
+    name, why = next(iter(failed.items()))
+    return TrainingError(f"{len(failed)} runs failed, e.g. {name}: {why}; mend it and call again, those that finished are kept")

@@ -15,7 +15,7 @@ from seasonrec.errors import SeasonrecError, TrainingError
 from seasonrec.evaluation.seeds import over_seeds
 from seasonrec.evaluation.tables import ABSENT, Cell, Grid
 from seasonrec.experiments.aggregate import MARKDOWN, folders_of
-from seasonrec.experiments.processes import jobs_of, run_all
+from seasonrec.experiments.processes import failure_of, jobs_of, run_all
 from seasonrec.experiments.record import FINISHED, read_record, read_table
 from seasonrec.experiments.sweep.worker import word
 
@@ -64,8 +64,7 @@ def runs_of(cfg: DictConfig) -> list[Path]:
     words = [*wanted.words, word("paths.cache", cfg.paths.cache), *cfg.words]
     jobs = jobs_of(wanted.name, folder, words, wanted.seeds, wanted.verb)
     if failed := run_all(jobs):
-        name, why = next(iter(failed.items()))
-        raise TrainingError(f"{len(failed)} runs failed, e.g. {name}: {why}; mend it and call again, those that finished are kept")
+        raise failure_of(failed)
     return [job.folder for job in jobs]
 
 

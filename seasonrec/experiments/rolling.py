@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +54,7 @@ def roll(cfg: DictConfig, once: Callable[[DictConfig], Any], judge_of: Callable[
             splits = cut_offs(dataset, **cfg.eval.rolling)
             dataset = replace(dataset, split=Split(splits[0].validation, (splits[0].test[0], splits[-1].test[1])))
             record.data(dataset)
-        runs = {split: folder / CUT_OFFS / date_of(dataset, split.test[0]) for split in splits}
+        runs = {split: folder / CUT_OFFS / dataset.date_of(split.test[0]) for split in splits}
         for split, place in runs.items():
             with record.stage(f"cut-off {place.name}"):
                 run_once(cfg, split, place, once)
@@ -149,7 +148,7 @@ def by_part(judge: Judge, dataset: Dataset, splits: Sequence[Split]) -> pl.DataF
 
     The mean counts every cut-off once, however many queries it has; it has no interval.
     """
-    weeks = {f"cut-off {date_of(dataset, split.test[0])}": np.arange(split.test[0], split.test[1] + 1) for split in splits}
+    weeks = {f"cut-off {dataset.date_of(split.test[0])}": np.arange(split.test[0], split.test[1] + 1) for split in splits}
     by_cut_off = pl.concat(list(_tables(judge, weeks)))
     mean = by_cut_off.group_by("method", *CELL[1:], maintain_order=True).agg(pl.col("value").mean(), pl.col("n_queries").sum())
     mean = mean.with_columns(split=pl.lit(MEAN), low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
@@ -173,11 +172,6 @@ def quarters(judge: Judge, dataset: Dataset) -> dict[str, NDArray[np.int64]]:
     month = (dataset.week_zero + week * WEEK + 3 * DAY).astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
     name = np.array([f"{1970 + each // 12} Q{each % 12 // 3 + 1}" for each in month])
     return {str(quarter): week[name == quarter] for quarter in np.unique(name)}
-
-
-def date_of(dataset: Dataset, week: int) -> str:
-    """The day on which a week begins."""
-    return datetime.fromtimestamp(dataset.start_of(week), UTC).date().isoformat()
 
 
 def _tables(judge: Judge, parts: Mapping[str, NDArray[np.int64]]) -> Iterator[pl.DataFrame]:

@@ -3,6 +3,9 @@
 import numpy as np
 import polars as pl
 import pytest
+import pytorch_lightning as lightning
+import torch
+from torch import nn
 
 from seasonrec.data.dataset import Dataset, Split
 from seasonrec.schema import DAY, WEEK, as_events
@@ -48,3 +51,23 @@ class TiedScores:
 @pytest.fixture
 def tied_scores() -> TiedScores:
     return TiedScores()
+
+
+class Idle(lightning.LightningModule):
+    """Trains a number that nobody reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch, batch_idx):
+        return self.number**2
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.fixture
+def idle() -> Idle:
+    """A module whose training changes nothing that is evaluated."""
+    return Idle()

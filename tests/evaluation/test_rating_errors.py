@@ -6,7 +6,6 @@ import pytest
 import pytorch_lightning as lightning
 import torch
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
-from torch import nn
 from torch.utils.data import DataLoader
 
 from seasonrec.data.timeline import Timeline
@@ -102,20 +101,6 @@ def test_data_without_ratings_are_refused(random_timeline):
         predict(Noting(), random_timeline, random_timeline.queries(range(10, 12)))
 
 
-class Idle(lightning.LightningModule):
-    """Trains a number that nobody reads."""
-
-    def __init__(self):
-        super().__init__()
-        self.number = nn.Parameter(torch.zeros(()))
-
-    def training_step(self, batch, batch_idx):
-        return self.number**2
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
 class Growing:
     """Rates 3, 3.5, 4, ... from epoch to epoch."""
 
@@ -126,12 +111,12 @@ class Growing:
         return np.full(len(users), 3 + self.module.current_epoch / 2, np.float32)
 
 
-def test_each_epoch_is_measured_logged_and_written(rated, tmp_path):
-    queries, module, path = rated.queries(range(10, 20)), Idle(), tmp_path / "ratings.csv"
-    selection = RatingSelection(Growing(module), rated, queries, 2.0, batch_size=7, path=path)
+def test_each_epoch_is_measured_logged_and_written(rated, idle, tmp_path):
+    queries, path = rated.queries(range(10, 20)), tmp_path / "ratings.csv"
+    selection = RatingSelection(Growing(idle), rated, queries, 2.0, batch_size=7, path=path)
     options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = lightning.Trainer(max_epochs=3, callbacks=[selection], enable_model_summary=False, **options)
-    trainer.fit(module, DataLoader(torch.zeros(2)))
+    trainer.fit(idle, DataLoader(torch.zeros(2)))
     expected = [rmse(np.full(len(queries.truth_item), 3 + epoch / 2), queries.truth_rating) for epoch in range(3)]
     written = pl.read_csv(path)
     assert written["epoch"].to_list() == [0, 1, 2]
@@ -140,6 +125,6 @@ def test_each_epoch_is_measured_logged_and_written(rated, tmp_path):
     assert float(trainer.callback_metrics[METRIC]) == pytest.approx(selection.scores[-1])
     assert float(trainer.callback_metrics["validation/rmse"]) == pytest.approx(expected[-1])
     assert float(trainer.callback_metrics["validation/mae"]) == pytest.approx(written["mae"][-1])
-    again = RatingSelection(Growing(module), rated, queries, 2.0, path=path)
+    again = RatingSelection(Growing(idle), rated, queries, 2.0, path=path)
     again.load_state_dict(selection.state_dict())
     assert (again.scores, again.errors) == (selection.scores, selection.errors)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from seasonrec.evaluation.evaluate import evaluate
@@ -14,20 +13,6 @@ from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.ranking import rank
 from seasonrec.evaluation.selection import METRIC, Selection
 from seasonrec.evaluation.tables import SELECTION, selection_score
-
-
-class Idle(pl.LightningModule):
-    """Trains a number that nobody reads."""
-
-    def __init__(self):
-        super().__init__()
-        self.number = nn.Parameter(torch.zeros(()))
-
-    def training_step(self, batch, batch_idx):
-        return self.number**2
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
 
 
 class Shifting:
@@ -59,12 +44,12 @@ def table_of(scorer, shop, queries, labels):
 
 
 @pytest.fixture
-def trained(shop, tied_scores, tmp_path):
+def trained(shop, tied_scores, idle, tmp_path):
     """A training of two epochs with its selection callback and what another callback saw."""
     queries, labels = shop.timeline.queries(shop.split.weeks["validation"]), season_labels(shop)
-    module, watch = Idle(), Watch()
+    watch = Watch()
     reference = table_of(tied_scores, shop, queries, labels)
-    selection = Selection(Shifting(module), shop.timeline, queries, labels, reference, batch_size=7)
+    selection = Selection(Shifting(idle), shop.timeline, queries, labels, reference, batch_size=7)
     trainer = pl.Trainer(
         max_epochs=2,
         accelerator="cpu",
@@ -77,7 +62,7 @@ def trained(shop, tied_scores, tmp_path):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer.fit(module, DataLoader(torch.zeros(1, 1)))
+        trainer.fit(idle, DataLoader(torch.zeros(1, 1)))
     return selection, watch, reference, queries, labels
 
 

@@ -60,7 +60,8 @@ STYLE: Final[dict[Any, Any]] = {
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def styled() -> Iterator[None]:
+    """While open, or as a decorator, pictures are drawn in this project's style."""
     with matplotlib.rc_context(STYLE):
         yield
 
@@ -89,7 +90,7 @@ def head_styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return known | {name: (name, MORE_HEADS[place % len(MORE_HEADS)]) for place, name in enumerate(others)}
 
 
-@_style()
+@styled()
 def leaderboard(metrics: pl.DataFrame, ours: Collection[str] = (JOINT,)) -> Figure:
     """Every method's value with its 95% interval, one panel per headline metric that has values, the joint model highlighted.
 
@@ -102,7 +103,7 @@ def leaderboard(metrics: pl.DataFrame, ours: Collection[str] = (JOINT,)) -> Figu
     """
     methods = ranked(metrics)
     panels = _panels(metrics, HEADLINES, "leaderboard")
-    figure, axes = _grid(len(panels), columns=5, height=0.8 + 0.24 * len(methods), sharey=True)
+    figure, axes = grid(len(panels), columns=5, height=0.8 + 0.24 * len(methods), sharey=True)
     for place, ((name, metric), part) in enumerate(panels.items()):
         _dots(
             axes[place],
@@ -116,7 +117,7 @@ def leaderboard(metrics: pl.DataFrame, ours: Collection[str] = (JOINT,)) -> Figu
     return figure
 
 
-@_style()
+@styled()
 def ablation(table: pl.DataFrame) -> Figure:
     """What each variant of a model differs from the whole one by, with its 95% interval, one panel per headline metric.
 
@@ -132,7 +133,7 @@ def ablation(table: pl.DataFrame) -> Figure:
     differences = table.drop("value", "low", "high", strict=False).rename(names)
     panels = _panels(differences, HEADLINES, "ablation")
     variants = differences.drop_nulls("value")["method"].unique(maintain_order=True).to_list()
-    figure, axes = _grid(len(panels), columns=5, height=0.8 + 0.24 * len(variants), sharey=True)
+    figure, axes = grid(len(panels), columns=5, height=0.8 + 0.24 * len(variants), sharey=True)
     for ax, ((name, metric), part) in zip(axes, panels.items(), strict=True):
         sure = dict(part.select("method", pl.col("p_holm") < ALPHA).iter_rows())
         _dots(ax, part, {v: row for row, v in enumerate(variants)}, {v: HIGHLIGHT if sure.get(v) else OTHERS for v in variants})
@@ -143,7 +144,7 @@ def ablation(table: pl.DataFrame) -> Figure:
     return figure
 
 
-@_style()
+@styled()
 def per_week(weeks: pl.DataFrame, methods: Sequence[str]) -> Figure:
     """Each method's value week by week, one panel per metric that choices are made by; validation weeks are shaded.
 
@@ -156,7 +157,7 @@ def per_week(weeks: pl.DataFrame, methods: Sequence[str]) -> Figure:
     """
     weeks = weeks.with_columns(pl.col("date").cast(pl.String).str.head(10).str.to_date())
     panels, colours = _panels(weeks, SELECTION, "per_week"), method_colours(methods)
-    figure, axes = _grid(len(panels), columns=1, height=2.1, sharex=True)
+    figure, axes = grid(len(panels), columns=1, height=2.1, sharex=True)
     for ax, ((name, metric), part) in zip(axes, panels.items(), strict=True):
         for method in reversed(methods):  # the best on top
             _week_lines(ax, part.filter(method=method), colours[method], bold=method == JOINT, label=_label(method, colours))
@@ -170,7 +171,7 @@ def per_week(weeks: pl.DataFrame, methods: Sequence[str]) -> Figure:
     return figure
 
 
-@_style()
+@styled()
 def per_group(metrics: pl.DataFrame, group: str, methods: Sequence[str]) -> Figure:
     """Each method's value in every slice of a group, as dots; the joint model with its interval.
 
@@ -186,7 +187,7 @@ def per_group(metrics: pl.DataFrame, group: str, methods: Sequence[str]) -> Figu
     if of_group.is_empty():
         raise DataError(f"per_group: no slice begins with '{group}='; the metrics have {metrics['slice'].unique().sort().to_list()}")
     names, colours = of_group["slice"].unique(maintain_order=True).to_list(), method_colours(methods)
-    figure, axes = _grid(2, columns=2, height=0.9 + 0.75 * len(names), sharey=True)
+    figure, axes = grid(2, columns=2, height=0.9 + 0.75 * len(names), sharey=True)
     for ax, metric in zip(axes, TITLES, strict=True):
         for method, shift in zip(methods, np.linspace(-0.33, 0.33, len(methods)), strict=True):
             part = of_group.filter(method=method, metric=metric).with_columns(method=pl.col("slice"))
@@ -200,7 +201,7 @@ def per_group(metrics: pl.DataFrame, group: str, methods: Sequence[str]) -> Figu
     return figure
 
 
-@_style()
+@styled()
 def losses(table: pl.DataFrame) -> Figure:
     """Every loss term over the steps, a smooth line over the faint raw one, one panel per fit.
 
@@ -213,7 +214,7 @@ def losses(table: pl.DataFrame) -> Figure:
     if table.is_empty():
         raise DataError("losses: no rows; a fit logs each of its loss terms")
     fits, styles = table["fit"].unique(maintain_order=True).to_list(), head_styles(table["name"].unique(maintain_order=True).to_list())
-    figure, axes = _grid(len(fits), columns=2, height=3.2, sharey=True)
+    figure, axes = grid(len(fits), columns=2, height=3.2, sharey=True)
     for ax, fit in zip(axes, fits, strict=False):
         for name, (title, colour) in styles.items():
             _loss_line(ax, table.filter(fit=fit, name=name).sort("step"), title, colour)
@@ -224,7 +225,7 @@ def losses(table: pl.DataFrame) -> Figure:
     return figure
 
 
-@_style()
+@styled()
 def seasonality(table: pl.DataFrame) -> Figure:
     """The share of each item's yearly sales in every week, one small panel per item.
 
@@ -239,7 +240,7 @@ def seasonality(table: pl.DataFrame) -> Figure:
     if table.is_empty():
         raise DataError("seasonality: no rows; give the weekly shares of a few items")
     items = table.select("item_id", "text").unique("item_id", maintain_order=True)
-    figure, axes = _grid(len(items), columns=3, height=1.55, sharex=True)
+    figure, axes = grid(len(items), columns=3, height=1.55, sharex=True)
     for ax, (item_id, text) in zip(axes, items.iter_rows(), strict=False):
         part = table.filter(item_id=item_id).sort("week_of_year")
         _year(ax, part["week_of_year"].to_numpy(), part["share"].to_numpy())
@@ -256,7 +257,7 @@ def _panels(table: pl.DataFrame, pairs: Sequence[tuple[str, str]], where: str) -
     )
 
 
-def _grid(n: int, columns: int, height: float, sharex: bool = False, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def grid(n: int, columns: int, height: float, sharex: bool = False, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure of n panels, each `height` inches high, as wide as the page."""
     columns = min(columns, n)
     rows = -(-n // columns)

@@ -1,42 +1,29 @@
-"""One page that shows a run: made from the files of the run's folder alone, so it can be made again at any time.
+"""One page that shows a run: made from the files of the run's folder alone, so it can be made again at any time."""
 
-The page needs nothing from elsewhere: styles stand in it, pictures are embedded, there are no scripts. Whatever comes from
-data is escaped: text is safe unless it is `Html`, which only this module makes.
-"""
-
-import base64
 import html
-import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from seasonrec.errors import DataError
 from seasonrec.evaluation.ratings import rating_grid
 from seasonrec.evaluation.significance import standard_errors
 from seasonrec.evaluation.tables import ABSENT, HEADLINES, TITLES, Grid, markdown, smallest
-from seasonrec.experiments import plots
+from seasonrec.experiments import page, plots
+from seasonrec.experiments.page import Html, Picture, write_page
 from seasonrec.experiments.plots import JOINT
 from seasonrec.experiments.record import FAILED, RECORD, TABLES, read_record, read_table
 from seasonrec.experiments.shared_encoder import TEXT_PROFILE, TUNED
 
-REPORT: Final = "report.html"
-DPI: Final = 150
 ALPHA: Final = 0.05
 BAR_WIDTH: Final = 150  # pixels of the longest score
 
 Pair = tuple[str, str]
-Picture = Callable[[str, Callable[[], Figure], str], "Html"]  # name, how to draw it, caption
-
-
-class Html(str):
-    """Text that is markup already."""
 
 
 def write_report(folder: str | Path) -> Path:
@@ -55,9 +42,7 @@ def write_report(folder: str | Path) -> Path:
             f"{folder}: no metrics.csv with rows there; give the folder of a run that was evaluated, outputs/<experiment>/<time>"
         )
     run = read_record(folder) if (folder / RECORD).exists() else {}
-    path = folder / REPORT
-    path.write_text(_page(folder, run, metrics, tables), encoding="utf-8", errors="xmlcharrefreplace")
-    return path
+    return _of_run(folder, run, metrics, tables)
 
 
 def write_comparison(
@@ -81,19 +66,16 @@ def write_comparison(
         runs: which runs are behind `ours`.
     """
     of_split = summary.filter(split=split)
-    methods, picture = plots.ranked(of_split), partial(_picture, folder)
+    methods, picture = plots.ranked(of_split), partial(page.picture, folder)
     caption = f"Means and 95% intervals over seeds on the {split} weeks, best first; no metric leaves 0 to 1."
     drawn = of_split.with_columns(pl.col("low", "high").clip(0, 1))
     board = _leaderboard(of_split, methods, ours) + picture("leaderboard", partial(plots.leaderboard, drawn, ours), caption)
-    listed = _table(runs.columns, [[ABSENT if cell is None else str(cell) for cell in row] for row in runs.iter_rows()])
     sections = {
-        f"{split.title()} weeks": Html(board + _list_of(notes)),
-        "Is the difference real?": _missing("There were no tests.") if tests is None else _significance(tests, methods, reference),
-        "The runs": listed,
+        f"{split.title()} weeks": Html(board + page.list_of(notes)),
+        "Is the difference real?": page.missing("There were no tests.") if tests is None else _significance(tests, methods, reference),
+        "The runs": page.frame(runs),
     }
-    path = folder / REPORT
-    path.write_text(_html(f"{len(runs)} runs", Html(""), sections), encoding="utf-8", errors="xmlcharrefreplace")
-    return path
+    return write_page(folder, f"{len(runs)} runs", sections)
 
 
 def write_ablation(folder: Path, grid: Grid, table: pl.DataFrame, notes: Sequence[str], runs: pl.DataFrame) -> Path:
@@ -104,16 +86,14 @@ def write_ablation(folder: Path, grid: Grid, table: pl.DataFrame, notes: Sequenc
         notes: what a reader has to know of the numbers.
         runs: which runs are behind each variant.
     """
-    rows = [[_two_lines(*(part.rstrip(")") for part in re.split(r" (?=±)| \(|, ", cell.text))) for cell in row] for row in grid.rows]
+    rows = [[page.two_lines(*(part.rstrip(")") for part in re.split(r" (?=±)| \(|, ", cell.text))) for cell in row] for row in grid.rows]
     caption = "What each variant differs from the whole model by, and 95% intervals over users; left of the line it lost."
-    drawn = _picture(folder, "ablation", partial(plots.ablation, table), caption) if "difference" in table.columns else Html("")
+    drawn = page.picture(folder, "ablation", partial(plots.ablation, table), caption) if "difference" in table.columns else Html("")
     sections = {
-        "What is each part worth?": Html(drawn + _table(grid.heads, rows) + _list_of(notes)),
-        "The runs": _table(runs.columns, [[ABSENT if cell is None else str(cell) for cell in row] for row in runs.iter_rows()]),
+        "What is each part worth?": Html(drawn + page.table(grid.heads, rows) + page.list_of(notes)),
+        "The runs": page.frame(runs),
     }
-    path = folder / REPORT
-    path.write_text(_html(f"ablation / {folder.name}", Html(""), sections), encoding="utf-8", errors="xmlcharrefreplace")
-    return path
+    return write_page(folder, f"ablation / {folder.name}", sections)
 
 
 def write_ratings(folder: Path) -> Path:
@@ -126,27 +106,24 @@ def write_ratings(folder: Path) -> Path:
     run, needs = read_record(folder), partial(_needs, tables)
     sections = {
         "Ratings": needs("metrics", lambda metrics: Html("".join(_errors(metrics, split) for split in ("test", "validation")))),
-        "Epoch by epoch": needs("ratings", lambda errors: _table(errors.columns, [list(map(str, row)) for row in errors.iter_rows()])),
-        "Loss terms": needs("losses", partial(_losses, picture=partial(_picture, folder))),
+        "Epoch by epoch": needs("ratings", page.frame),
+        "Loss terms": needs("losses", partial(_losses, picture=partial(page.picture, folder))),
         "The text encoder": _encoder((run.get("facts") or {}).get("encoder"), pl.DataFrame({"method": []})),
         "The run": _run(run),
     }
-    path = folder / REPORT
-    title = f"{folder.resolve().parent.name} / {folder.resolve().name}"
-    path.write_text(_html(title, Html(f"<p class='quiet'>{_subtitle(run)}</p>"), sections), encoding="utf-8", errors="xmlcharrefreplace")
-    return path
+    return write_page(folder, _title(folder), sections, _subtitle(run))
 
 
 def _errors(metrics: pl.DataFrame, split: str) -> Html:
     grid = rating_grid(metrics, split)
     rows = [[Html(f"<b>{html.escape(cell.text)}</b>") if cell.strong else cell.text for cell in row] for row in grid.rows]
-    return Html(f"<h3>{html.escape(grid.title)}</h3>" + _table(grid.heads, rows, ours=[JOINT]))
+    return Html(f"<h3>{html.escape(grid.title)}</h3>" + page.table(grid.heads, rows, ours=[JOINT]))
 
 
-def _page(folder: Path, run: Mapping[str, Any], metrics: pl.DataFrame, tables: Mapping[str, pl.DataFrame | None]) -> str:
+def _of_run(folder: Path, run: Mapping[str, Any], metrics: pl.DataFrame, tables: Mapping[str, pl.DataFrame | None]) -> Path:
     split = _split(metrics)
     of_split = metrics.filter(split=split)
-    methods, picture, needs = plots.ranked(of_split), partial(_picture, folder), partial(_needs, tables)
+    methods, picture, needs = plots.ranked(of_split), partial(page.picture, folder), partial(_needs, tables)
     sections = {
         "Leaderboard": _results(metrics, split, methods, picture),
         "Is the difference real?": needs("significance", partial(_significance, methods=methods)),
@@ -157,17 +134,11 @@ def _page(folder: Path, run: Mapping[str, Any], metrics: pl.DataFrame, tables: M
         "Items through the year": needs("seasonality", lambda year: picture("seasonality", partial(plots.seasonality, year), YEAR_NOTE)),
         "Loss terms": needs("losses", partial(_losses, picture=picture)),
         "The text encoder": _encoder((run.get("facts") or {}).get("encoder"), of_split),
-        "The run": _run(run) if run else _missing(f"The folder has no {RECORD}."),
+        "The run": _run(run) if run else page.missing(f"The folder has no {RECORD}."),
     }
     if (rolling := tables["rolling"]) is not None:
         sections["By cut-off and quarter"] = _by_part(rolling, methods)
-    header = Html(f"<p class='quiet'>{_subtitle(run)}</p>{_headline(of_split, split, methods, tables['significance'])}")
-    return _html(f"{folder.resolve().parent.name} / {folder.resolve().name}", header, sections)
-
-
-def _html(title: str, header: Html, sections: Mapping[str, Html]) -> str:
-    body = "".join(f"<section><h2>{html.escape(name)}</h2>{content}</section>" for name, content in sections.items())
-    return PAGE.format(title=html.escape(title), style=STYLE, header=header, body=body)
+    return write_page(folder, _title(folder), sections, _subtitle(run) + _headline(of_split, split, methods, tables["significance"]))
 
 
 def _results(metrics: pl.DataFrame, split: str, methods: Sequence[str], picture: Picture) -> Html:
@@ -175,13 +146,13 @@ def _results(metrics: pl.DataFrame, split: str, methods: Sequence[str], picture:
     parts = [
         _leaderboard(of_split, methods),
         picture("leaderboard", partial(plots.leaderboard, of_split), f"Values and 95% intervals on the {split} weeks, best first."),
-        _folded("Beyond accuracy", _beyond_accuracy(of_split, methods)),
+        page.folded("Beyond accuracy", _beyond_accuracy(of_split, methods)),
         *(
-            _folded(f"{other} weeks", _leaderboard(part, methods))
+            page.folded(f"{other} weeks", _leaderboard(part, methods))
             for (other,), part in metrics.group_by("split", maintain_order=True)
             if other != split
         ),
-        _folded("As Markdown", Html(f"<pre>{html.escape(markdown(metrics, split))}</pre>")),
+        page.folded("As Markdown", Html(f"<pre>{html.escape(markdown(metrics, split))}</pre>")),
     ]
     return Html("".join(parts))
 
@@ -240,11 +211,11 @@ def _values(metrics: pl.DataFrame, pair: Pair) -> dict[str, float]:
 def _leaderboard(metrics: pl.DataFrame, methods: Sequence[str], ours: Collection[str] = (JOINT,)) -> Html:
     best = {pair: max(_values(metrics, pair).values(), default=None) for pair in HEADLINES}
     cells = {(row["method"], row["slice"], row["metric"]): row for row in metrics.iter_rows(named=True)}
-    names = {method: _two_lines(method, f"seeds: {n}") for method, n in _seeds(metrics).items()}
+    names = {method: page.two_lines(method, f"seeds: {n}") for method, n in _seeds(metrics).items()}
     rows = [[names.get(method, method), *(_interval(cells.get((method, *pair)), best[pair]) for pair in HEADLINES)] for method in methods]
     queries = {row["slice"]: row["n_queries"] for row in metrics.iter_rows(named=True)}
-    heads = [_two_lines(_name(pair), f"{queries.get(pair[0], 0):,} queries") for pair in HEADLINES]
-    return _table(["method", *heads], rows, ours=[names.get(method, method) for method in ours])
+    heads = [page.two_lines(_name(pair), f"{queries.get(pair[0], 0):,} queries") for pair in HEADLINES]
+    return page.table(["method", *heads], rows, ours=[names.get(method, method) for method in ours])
 
 
 def _seeds(metrics: pl.DataFrame) -> dict[str, int]:
@@ -256,20 +227,20 @@ def _interval(row: Mapping[str, Any] | None, best: float | None) -> str:
     if row is None or row["value"] is None:
         return ABSENT
     value = Html(f"<b>{row['value']:.4f}</b>") if row["value"] == best else f"{row['value']:.4f}"
-    return value if row["low"] is None else _two_lines(value, f"{row['low']:.4f}–{row['high']:.4f}")
+    return value if row["low"] is None else page.two_lines(value, f"{row['low']:.4f}–{row['high']:.4f}")
 
 
 def _by_part(rolling: pl.DataFrame, methods: Sequence[str]) -> Html:
     parts = rolling.group_by("split", maintain_order=True)
-    return Html("".join(_folded(str(part), _leaderboard(of_part, methods)) for (part,), of_part in parts))
+    return Html("".join(page.folded(str(part), _leaderboard(of_part, methods)) for (part,), of_part in parts))
 
 
 def _beyond_accuracy(metrics: pl.DataFrame, methods: Sequence[str]) -> Html:
     everything = metrics.filter(slice="all")
     names = everything["metric"].unique(maintain_order=True).to_list()
     values = {name: _values(everything, ("all", name)) for name in names}
-    return _table(
-        ["method", *names], [[method, *(_number(values[name].get(method)) for name in names)] for method in methods], ours=[JOINT]
+    return page.table(
+        ["method", *names], [[method, *(page.number(values[name].get(method)) for name in names)] for method in methods], ours=[JOINT]
     )
 
 
@@ -281,7 +252,7 @@ def _significance(table: pl.DataFrame, methods: Sequence[str], reference: str = 
     others = [other for other in dict.fromkeys([*methods, *present]) if other in present]
     rows = [[other, *(cells.get((other, *pair), ABSENT) for pair in pairs)] for other in others]
     rows += [[name, *cells] for name, cells in smallest(table, pairs).items()]
-    return Html(f"<p>{SIGNIFICANCE_NOTE} {_of_tests(table)}</p>" + _table([f"{reference} minus", *map(_name, pairs)], rows))
+    return Html(f"<p>{SIGNIFICANCE_NOTE} {_of_tests(table)}</p>" + page.table([f"{reference} minus", *map(_name, pairs)], rows))
 
 
 def _of_tests(table: pl.DataFrame) -> str:
@@ -297,7 +268,7 @@ def _difference(row: Mapping[str, Any]) -> str:
     sure = row["p_holm"] is not None and row["p_holm"] < ALPHA
     kind = ("up" if row["difference"] > 0 else "down") if sure else "open"
     value = Html(f"<span class='{kind}'>{row['difference']:+.4f}</span>")
-    return _two_lines(value, f"{_number(row['low'])} to {_number(row['high'])}", f"p {_small(row['p_holm'])}")
+    return page.two_lines(value, f"{page.number(row['low'])} to {page.number(row['high'])}", f"p {_small(row['p_holm'])}")
 
 
 def _losses(table: pl.DataFrame, picture: Picture) -> Html:
@@ -305,9 +276,9 @@ def _losses(table: pl.DataFrame, picture: Picture) -> Html:
     values = {(fit, name): value for fit, name, value in last.iter_rows()}
     fits, names = (table[column].unique(maintain_order=True).to_list() for column in ("fit", "name"))
     styles = plots.head_styles(names)
-    rows = [[f"{fit} fit", *(_number(values.get((fit, name))) for name in names)] for fit in fits]
+    rows = [[f"{fit} fit", *(page.number(values.get((fit, name))) for name in names)] for fit in fits]
     drawn = picture("losses", partial(plots.losses, table), "Every step's value and a smooth line through it.")
-    return Html(drawn + _table(["mean of the last epoch", *(styles[name][0] for name in names)], rows))
+    return Html(drawn + page.table(["mean of the last epoch", *(styles[name][0] for name in names)], rows))
 
 
 # ---- the text encoder ----
@@ -315,23 +286,23 @@ def _losses(table: pl.DataFrame, picture: Picture) -> Html:
 
 def _encoder(told: Mapping[str, Any] | None, metrics: pl.DataFrame) -> Html:
     """What of it learnt, how well it knew the shop's words, and the text profile before and after, slice by slice."""
-    known = _knowledge(told["trainable_share"], told["language"]) if told else _missing("The record says nothing of it.")
+    known = _knowledge(told["trainable_share"], told["language"]) if told else page.missing("The record says nothing of it.")
     if TUNED not in metrics["method"]:
-        return Html(known + _missing("It did not learn, so there is no before and after."))
+        return Html(known + page.missing("It did not learn, so there is no before and after."))
     return Html(known + f"<p>{ENCODER_NOTE}</p>" + _before_and_after(metrics))
 
 
 def _knowledge(share: float, language: Mapping[str, Any]) -> Html:
     rows = [
         ["parameters that learn", f"{share:.2%}"],
-        [f"tokens a product text, of {language['n_texts']:,}", _number(language["tokens_per_text"], ".1f")],
-        ["product texts longer than it reads", _number(language["cut_texts"], ".2%")],
-        ["unknown tokens", _number(language["unknown_tokens"], ".2%")],
-        ["words in several pieces", _number(language["split_words"], ".1%")],
-        ["pieces a word", _number(language["pieces_per_word"], ".3f")],
+        [f"tokens a product text, of {language['n_texts']:,}", page.number(language["tokens_per_text"], ".1f")],
+        ["product texts longer than it reads", page.number(language["cut_texts"], ".2%")],
+        ["unknown tokens", page.number(language["unknown_tokens"], ".2%")],
+        ["words in several pieces", page.number(language["split_words"], ".1%")],
+        ["pieces a word", page.number(language["pieces_per_word"], ".3f")],
         *([[f"loss of the {language['loss_of']} before training, nats", f"{language['loss']:.3f}"]] if language["loss_of"] else []),
     ]
-    return _table(["", "encoder"], rows)
+    return page.table(["", "encoder"], rows)
 
 
 def _before_and_after(metrics: pl.DataFrame) -> Html:
@@ -341,12 +312,12 @@ def _before_and_after(metrics: pl.DataFrame) -> Html:
         [name, *(cell for metric in TITLES for cell in _change(*cells.get((name, metric), (None, None))))]
         for name in values["slice"].unique(maintain_order=True)
     ]
-    return _table(["slice", *(f"{title} {what}" for title in TITLES.values() for what in ("before", "after", "difference"))], rows)
+    return page.table(["slice", *(f"{title} {what}" for title in TITLES.values() for what in ("before", "after", "difference"))], rows)
 
 
 def _change(before: float | None, after: float | None) -> list[str]:
     difference = None if before is None or after is None else after - before
-    return [_number(before), _number(after), _number(difference, "+.4f")]
+    return [page.number(before), page.number(after), page.number(difference, "+.4f")]
 
 
 # ---- users ----
@@ -358,7 +329,7 @@ def _examples(table: pl.DataFrame) -> Html:
     styles = plots.head_styles(heads)
     legend = "".join(f"<span><i style='background:{colour}'></i>{html.escape(title)}</span>" for title, colour in styles.values())
     apart = np.abs(table["score"].to_numpy() - table.select(heads).to_numpy().sum(1)).max() if heads else 0.0
-    warning = _missing(f"The parts do not add up to the score: they differ by up to {apart:.4g}.") if apart > 1e-3 else ""
+    warning = page.missing(f"The parts do not add up to the score: they differ by up to {apart:.4g}.") if apart > 1e-3 else ""
     users = [_user(part, styles) for _, part in table.group_by("user_id", maintain_order=True)]
     return Html(f"<p>{EXAMPLES_NOTE}</p><p class='legend'>{legend}</p>{warning}{''.join(users)}")
 
@@ -377,10 +348,10 @@ def _user(table: pl.DataFrame, styles: Mapping[str, tuple[str, str]]) -> str:
 
 def _list(table: pl.DataFrame, bar: Callable[[Mapping[str, Any]], Html]) -> Html:
     rows = [
-        [str(row["rank"]), _two_lines(row["text"] or row["item_id"], row["item_id"]), f"{row['score']:.3f}", bar(row)]
+        [str(row["rank"]), page.two_lines(row["text"] or row["item_id"], row["item_id"]), f"{row['score']:.3f}", bar(row)]
         for row in table.sort("rank").iter_rows(named=True)
     ]
-    return _table(["", "product", "score", "of which"], rows, kind="list")
+    return page.table(["", "product", "score", "of which"], rows, kind="list")
 
 
 def _bar(row: Mapping[str, Any], styles: Mapping[str, tuple[str, str]], zero: float, unit: float) -> Html:
@@ -393,12 +364,16 @@ def _bar(row: Mapping[str, Any], styles: Mapping[str, tuple[str, str]], zero: fl
         else:
             start, right = right, right + width
         pieces.append(f"<rect x='{start:.1f}' y='2' width='{width:.1f}' height='10' fill='{colour}'/>")
-    parts = ", ".join(f"{title} {_number(row[head], '+.2f')}" for head, (title, _) in styles.items())
+    parts = ", ".join(f"{title} {page.number(row[head], '+.2f')}" for head, (title, _) in styles.items())
     drawn = f"<title>{html.escape(parts)}</title>{''.join(pieces)}<line x1='{zero:.1f}' x2='{zero:.1f}' y1='0' y2='14'/>"
-    return _two_lines(Html(f"<svg width='{BAR_WIDTH + 2}' height='14' role='img'>{drawn}</svg>"), parts)
+    return page.two_lines(Html(f"<svg width='{BAR_WIDTH + 2}' height='14' role='img'>{drawn}</svg>"), parts)
 
 
 # ---- the run ----
+
+
+def _title(folder: Path) -> str:
+    return f"{folder.resolve().parent.name} / {folder.resolve().name}"
 
 
 def _subtitle(run: Mapping[str, Any]) -> Html:
@@ -407,7 +382,8 @@ def _subtitle(run: Mapping[str, Any]) -> Html:
     seed = None if run.get("seed") is None else f"seed {run['seed']}"
     failed = FAILED if run.get("status") == FAILED else None  # while a run writes its report, it is still running
     facts = [data.get("name"), failed, run.get("started"), seed, commit]
-    return Html(" · ".join(html.escape(str(fact)) for fact in facts if fact))
+    told = " · ".join(html.escape(str(fact)) for fact in facts if fact)
+    return Html(f"<p class='quiet'>{told}</p>")
 
 
 def _run(run: Mapping[str, Any]) -> Html:
@@ -420,12 +396,12 @@ def _run(run: Mapping[str, Any]) -> Html:
         "<h3>Stages</h3>",
         _stages(run.get("stages") or []),
         "<h3>Data</h3>",
-        _block(data),
-        _table(["cleaning step", "rows dropped"], [[step["step"], f"{step['dropped']:,}"] for step in cleaning]) if cleaning else "",
+        page.block(data),
+        page.table(["cleaning step", "rows dropped"], [[step["step"], f"{step['dropped']:,}"] for step in cleaning]) if cleaning else "",
         "<h3>Facts</h3>",
-        _block({name: run[name] for name in known if run.get(name) not in (None, [])} | (run.get("facts") or {})),
-        _folded("Configuration", _block(run.get("config") or {})),
-        _folded("Versions of packages", _block(run.get("versions") or {})),
+        page.block({name: run[name] for name in known if run.get(name) not in (None, [])} | (run.get("facts") or {})),
+        page.folded("Configuration", page.block(run.get("config") or {})),
+        page.folded("Versions of packages", page.block(run.get("versions") or {})),
     ]
     return Html("".join(blocks))
 
@@ -437,29 +413,13 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> Html:
         [
             f"{stage['name']}{' (failed)' if stage.get('failed') else ''}",
             f"{stage['seconds']:,.1f}",
-            _number(stage.get("peak_memory_mb"), ",.0f"),
-            *([_number(stage.get("gpu_peak_memory_mb"), ",.0f")] if gpu else []),
+            page.number(stage.get("peak_memory_mb"), ",.0f"),
+            *([page.number(stage.get("gpu_peak_memory_mb"), ",.0f")] if gpu else []),
             str(stage.get("memory", ABSENT)),
         ]
         for stage in stages
     ]
-    return _table(heads, rows)
-
-
-def _block(content: Mapping[str, Any]) -> Html:
-    return Html(f"<pre>{html.escape(chr(10).join(_lines(content)))}</pre>")
-
-
-def _lines(value: Any, indent: str = "") -> Iterable[str]:
-    """The value in the manner of YAML, for reading."""
-    named = value.items() if isinstance(value, Mapping) else ((None, part) for part in value)
-    for key, part in named:
-        head = f"{indent}-" if key is None else f"{indent}{key}:"
-        if part and (isinstance(part, Mapping) or (isinstance(part, list) and any(isinstance(each, Mapping | list) for each in part))):
-            yield head
-            yield from _lines(part, indent + "  ")
-        else:
-            yield f"{head} {part if isinstance(part, str) and part else json.dumps(part, ensure_ascii=False)}"
+    return page.table(heads, rows)
 
 
 # ---- pieces ----
@@ -468,58 +428,11 @@ def _lines(value: Any, indent: str = "") -> Iterable[str]:
 def _needs(tables: Mapping[str, pl.DataFrame | None], name: str, section: Callable[[pl.DataFrame], Html]) -> Html:
     """The section of an optional table, or a line that says that there is none."""
     table = tables[name]
-    return _missing(f"This run wrote no {name}.csv.") if table is None or table.is_empty() else section(table)
-
-
-def _picture(folder: Path, name: str, draw: Callable[[], Figure], caption: str) -> Html:
-    """The drawn figure, saved as plots/`name`.png and embedded; where its data have no value, a line that says so."""
-    try:
-        figure = draw()
-    except DataError as error:
-        return _missing(f"No picture. {error}")
-    path = folder / "plots" / f"{name}.png"
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=DPI)
-    data = base64.b64encode(path.read_bytes()).decode()
-    note = html.escape(caption)
-    return Html(f"<figure><img alt='{note}' src='data:image/png;base64,{data}'><figcaption>{note}</figcaption></figure>")
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, ours: Collection[str] = (), kind: str = "numbers") -> Html:
-    """A table; rows whose first cell is one of `ours` stand out."""
-    head = "".join(f"<th>{_safe(cell)}</th>" for cell in heads)
-    body = "".join(
-        f"<tr{' class=ours' if row[0] in ours else ''}>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return Html(f"<div class='wide'><table class='{kind}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
-
-
-def _folded(title: str, content: Html) -> Html:
-    return Html(f"<details><summary>{html.escape(title)}</summary>{content}</details>")
-
-
-def _two_lines(first: str, *others: str) -> Html:
-    return Html(_safe(first) + "".join(f"<small>{_safe(other)}</small>" for other in others))
-
-
-def _list_of(notes: Sequence[str]) -> Html:
-    return Html(f"<ul>{''.join(f'<li>{html.escape(note)}</li>' for note in notes)}</ul>")
-
-
-def _missing(text: str) -> Html:
-    return Html(f"<p class='missing'>{html.escape(text)}</p>")
-
-
-def _safe(text: str) -> str:
-    return text if isinstance(text, Html) else html.escape(text)
+    return page.missing(f"This run wrote no {name}.csv.") if table is None or table.is_empty() else section(table)
 
 
 def _name(pair: Pair) -> str:
     return f"{pair[0].replace('_', ' ')} {TITLES.get(pair[1], pair[1])}"
-
-
-def _number(value: float | None, form: str = ".4f") -> str:
-    return ABSENT if value is None else format(value, form)
 
 
 def _small(p: float | None) -> str:
@@ -538,51 +451,3 @@ EXAMPLES_NOTE: Final = "What the model would show on two days of the year. A sco
 WEEKS_NOTE: Final = "Every method in every week."
 GROUP_NOTE: Final = "Every method as a dot; the joint model with its 95% interval."
 YEAR_NOTE: Final = "Share of the year's sales in each week. Dotted: an even year; orange: at least twice as much."
-PAGE: Final = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{title}</h1>{header}</header>
-{body}
-</body>
-</html>
-"""
-STYLE: Final = """
-:root { color-scheme: light dark; --ink: #24292f; --quiet: #57606a; --line: #d8dee4; --page: #ffffff; --card: #f6f8fa;
-  --ours: #fff1e5; --accent: #bc4c00; --up: #116329; --down: #a40e26; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --quiet: #9198a1; --line: #30363d; --page: #0d1117; --card: #161b22;
-    --ours: #33200f; --accent: #f0883e; --up: #56d364; --down: #ff7b72; }
-  figure img { filter: invert(0.93) hue-rotate(180deg); }
-}
-body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: var(--ink); background: var(--page);
-  max-width: 1200px; margin: 0 auto; padding: 24px 20px 60px; }
-h1 { font-size: 24px; margin: 0; } h2 { font-size: 19px; margin: 44px 0 12px; padding-top: 12px; border-top: 1px solid var(--line); }
-h3 { font-size: 15px; margin: 20px 0 6px; } h4 { font-size: 14px; margin: 4px 0; color: var(--quiet); font-weight: 600; }
-.quiet, small, figcaption, .missing { color: var(--quiet); } .missing { font-style: italic; }
-.lead { margin: 18px 0; } small { display: block; font-size: 11px; line-height: 1.35; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 10px; }
-.tile { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; }
-.tile h3 { margin: 0; font-weight: 500; color: var(--quiet); } .tile strong { font-size: 20px; }
-.ours { background: var(--ours); } .tile.ours strong, tr.ours td:first-child { color: var(--accent); }
-.wide { overflow-x: auto; margin: 10px 0; }
-table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 6px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; white-space: nowrap; }
-th { color: var(--quiet); font-weight: 600; white-space: normal; vertical-align: bottom; } th small { white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-table.list { width: 100%; } .list th:nth-child(2), .list td:nth-child(2) { text-align: left; white-space: normal; width: 60%; }
-.list th:nth-child(4), .list td:nth-child(4) { text-align: left; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(430px, 100%), 1fr)); gap: 28px; }
-.legend span { margin-right: 18px; } .legend i { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin-right: 6px; }
-svg line { stroke: var(--quiet); stroke-width: 1; }
-.up { color: var(--up); font-weight: 600; } .down { color: var(--down); font-weight: 600; } .open { color: var(--quiet); }
-figure { margin: 14px 0; } figure img { width: 100%; border-radius: 6px; } figcaption { font-size: 13px; }
-details { margin: 10px 0; } summary { cursor: pointer; color: var(--quiet); }
-pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 12px; overflow-x: auto; font-size: 12.5px; }
-pre.error { border-color: var(--down); }
-"""

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from seasonrec.errors import DataError
-from seasonrec.experiments.plots import FAINT, HIGHLIGHT, INK, PEERS, QUIET, _grid, _style
+from seasonrec.experiments.plots import FAINT, HIGHLIGHT, INK, PEERS, QUIET, grid, styled
 from seasonrec.experiments.sweep.study import VALUES
 
 ENOUGH: Final = 4  # completed trials, below which nothing can be said of parameters
@@ -23,7 +23,7 @@ LOGARITHMIC: Final = 30  # a parameter that spans such a factor is drawn on a lo
 COLOURS: Final = colormaps["viridis"]
 
 
-@_style()
+@styled()
 def history(trials: Sequence[FrozenTrial], objectives: Sequence[str], maximized: Sequence[bool]) -> Figure:
     """What each trial came to, in the order in which they began, and the best so far; pruned ones as crosses where they ended.
 
@@ -34,7 +34,7 @@ def history(trials: Sequence[FrozenTrial], objectives: Sequence[str], maximized:
         DataError: no trial completed.
     """
     done = completed(trials)
-    figure, axes = _grid(len(objectives), columns=1, height=2.6, sharex=True)
+    figure, axes = grid(len(objectives), columns=1, height=2.6, sharex=True)
     for place, (ax, name) in enumerate(zip(axes, objectives, strict=True)):
         number, value = np.array([trial.number for trial in done]), np.array([trial.values[place] for trial in done])
         best = np.maximum.accumulate(value) if maximized[place] else np.minimum.accumulate(value)
@@ -49,7 +49,7 @@ def history(trials: Sequence[FrozenTrial], objectives: Sequence[str], maximized:
     return figure
 
 
-@_style()
+@styled()
 def curves(trials: Sequence[FrozenTrial], best: int | None) -> Figure:
     """The selection metric of every trial, epoch by epoch; pruned ones are faint, the picked one stands out.
 
@@ -59,7 +59,7 @@ def curves(trials: Sequence[FrozenTrial], best: int | None) -> Figure:
     shown = [trial for trial in trials if trial.intermediate_values]
     if not shown:
         raise DataError("curves: no trial reported an epoch")
-    figure, (ax,) = _grid(1, columns=1, height=3.2)
+    figure, (ax,) = grid(1, columns=1, height=3.2)
     for trial in sorted(shown, key=lambda each: each.number == best):
         epoch, value = zip(*sorted(trial.intermediate_values.items()), strict=True)
         pruned = trial.state == TrialState.PRUNED
@@ -71,7 +71,7 @@ def curves(trials: Sequence[FrozenTrial], best: int | None) -> Figure:
     return figure
 
 
-@_style()
+@styled()
 def importances(found: dict[str, float]) -> Figure:
     """A bar per parameter, the most important on top.
 
@@ -79,7 +79,7 @@ def importances(found: dict[str, float]) -> Figure:
         found: from `importances_of`.
     """
     names = list(reversed(found))
-    figure, (ax,) = _grid(1, columns=1, height=0.7 + 0.3 * len(names))
+    figure, (ax,) = grid(1, columns=1, height=0.7 + 0.3 * len(names))
     bars = ax.barh(names, [found[name] for name in names], color=PEERS[0], height=0.62)
     ax.bar_label(bars, fmt="%.2f", padding=4, color=QUIET)
     ax.set_xlim(0, max(found.values()) * 1.1)
@@ -89,7 +89,7 @@ def importances(found: dict[str, float]) -> Figure:
     return figure
 
 
-@_style()
+@styled()
 def slices(trials: Sequence[FrozenTrial], keys: Sequence[str], objective: str, place: int = 0, best: int | None = None) -> Figure:
     """One panel per parameter: its value against the objective, for every completed trial; later trials are darker.
 
@@ -101,7 +101,7 @@ def slices(trials: Sequence[FrozenTrial], keys: Sequence[str], objective: str, p
         DataError: too few trials completed.
     """
     done = completed(trials, ENOUGH)
-    figure, axes = _grid(len(keys), columns=3, height=2.3, sharey=True)
+    figure, axes = grid(len(keys), columns=3, height=2.3, sharey=True)
     for ax, key in zip(axes, keys, strict=True):
         those = [trial for trial in done if key in trial.user_attrs[VALUES]]
         x, y = _positions(ax, "x", [trial.user_attrs[VALUES][key] for trial in those]), np.array([trial.values[place] for trial in those])
@@ -114,7 +114,7 @@ def slices(trials: Sequence[FrozenTrial], keys: Sequence[str], objective: str, p
     return figure
 
 
-@_style()
+@styled()
 def parallel_coordinates(
     trials: Sequence[FrozenTrial], keys: Sequence[str], objective: str, place: int = 0, *, maximized: bool = True, best: int | None = None
 ) -> Figure:
@@ -128,7 +128,7 @@ def parallel_coordinates(
     order = np.argsort(value if maximized else -value, kind="stable")  # the best on top
     columns = [_unit([trial.user_attrs[VALUES].get(key) for trial in done]) for key in keys]
     columns.append((_scaled(value), [f"{low:.3g}" for low in (value.min(), value.max())], [0.0, 1.0]))
-    figure, (ax,) = _grid(1, columns=1, height=3.6)
+    figure, (ax,) = grid(1, columns=1, height=3.6)
     height = np.stack([heights for heights, _, _ in columns], 1)
     for rank, row in enumerate(order):
         chosen = done[row].number == best
@@ -145,7 +145,7 @@ def parallel_coordinates(
     return figure
 
 
-@_style()
+@styled()
 def pareto(trials: Sequence[FrozenTrial], front: Sequence[int], objectives: Sequence[str], best: int | None) -> Figure:
     """Every pair of objectives: completed trials in grey, the Pareto front in colour with trial numbers, the picked point ringed.
 
@@ -154,7 +154,7 @@ def pareto(trials: Sequence[FrozenTrial], front: Sequence[int], objectives: Sequ
     """
     done = completed(trials)
     pairs = list(combinations(range(len(objectives)), 2))
-    figure, axes = _grid(len(pairs), columns=2, height=3.4)
+    figure, axes = grid(len(pairs), columns=2, height=3.4)
     values, on_front = np.array([trial.values for trial in done]), np.isin([trial.number for trial in done], front)
     for ax, (x, y) in zip(axes, pairs, strict=True):
         ax.scatter(values[~on_front, x], values[~on_front, y], s=22, color=FAINT, label="dominated")

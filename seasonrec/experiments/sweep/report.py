@@ -13,8 +13,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from seasonrec.evaluation.tables import ABSENT
+from seasonrec.experiments import page
+from seasonrec.experiments.page import Html, Picture, write_page
 from seasonrec.experiments.record import without_password
-from seasonrec.experiments.report import REPORT, Html, Picture, _block, _folded, _html, _missing, _picture, _table
 from seasonrec.experiments.sweep import plots
 from seasonrec.experiments.sweep.best import BEST
 from seasonrec.experiments.sweep.plots import keys_in
@@ -28,7 +29,7 @@ ONE: Final = "Picked: the completed trial within the limits whose objective is b
 def write_study_report(plan: Plan, study: optuna.Study) -> Path:
     """The path of report.html in the study's folder; its pictures also go to plots/*.png and its trials to trials.csv."""
     trials, chosen = study.get_trials(), pick(study)
-    picture = partial(_picture, plan.folder)
+    picture = partial(page.picture, plan.folder)
     best = chosen.number if chosen else None
     sections = {
         "Objectives": _objectives(plan, study, chosen),
@@ -39,10 +40,7 @@ def write_study_report(plan: Plan, study: optuna.Study) -> Path:
         "The study": _settings(plan, study),
     }
     trial_table(plan, trials).write_csv(plan.folder / TRIALS)
-    path = plan.folder / REPORT
-    page = _html(f"study {plan.cfg.name}", _headline(plan, trials, chosen), sections)
-    path.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-    return path
+    return write_page(plan.folder, f"study {plan.cfg.name}", sections, _headline(plan, trials, chosen))
 
 
 def trial_table(plan: Plan, trials: Sequence[FrozenTrial]) -> pl.DataFrame:
@@ -88,8 +86,10 @@ def _told(plan: Plan, trial: FrozenTrial) -> str:
 def _objectives(plan: Plan, study: optuna.Study, chosen: FrozenTrial | None) -> Html:
     rule = RULE if len(plan.objectives) > 1 else ONE
     rows = [[name, direction] for name, direction in plan.objectives.items()] + [[limit.name, "limit"] for limit in plan.limits]
-    values = "" if chosen is None else _table(["key", "picked"], [[key, _text(value)] for key, value in chosen.user_attrs[VALUES].items()])
-    return Html(f"<p>{html.escape(rule)}</p>{_table(['objective', 'wanted'], rows)}{values}")
+    values = (
+        "" if chosen is None else page.table(["key", "picked"], [[key, _text(value)] for key, value in chosen.user_attrs[VALUES].items()])
+    )
+    return Html(f"<p>{html.escape(rule)}</p>{page.table(['objective', 'wanted'], rows)}{values}")
 
 
 def _history(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial], best: int | None, picture: Picture) -> Html:
@@ -117,10 +117,10 @@ def _parameters(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial], 
 def _pareto(plan: Plan, study: optuna.Study, best: int | None, picture: Picture) -> Html:
     front = sorted(study.best_trials, key=lambda trial: trial.values)
     if not front:
-        return _missing("No trial completed within the limits.")
+        return page.missing("No trial completed within the limits.")
     rows = [[str(trial.number), *(f"{value:.4f}" for value in trial.values)] for trial in front]
     draw = partial(plots.pareto, study.get_trials(), [trial.number for trial in front], list(plan.objectives), best)
-    return Html(picture("pareto", draw, RULE) + _table(["trial", *plan.objectives], rows, ours=[str(best)]))
+    return Html(picture("pareto", draw, RULE) + page.table(["trial", *plan.objectives], rows, ours=[str(best)]))
 
 
 def _trials(plan: Plan, trials: Sequence[FrozenTrial], best: int | None) -> Html:
@@ -137,7 +137,7 @@ def _trials(plan: Plan, trials: Sequence[FrozenTrial], best: int | None) -> Html
         ]
         for trial in trials
     ]
-    return _table(["trial", "state", *plan.objectives, *keys, "seconds", "because"], rows)
+    return page.table(["trial", "state", *plan.objectives, *keys, "seconds", "because"], rows)
 
 
 def _link(plan: Plan, trial: FrozenTrial, best: int | None) -> Html:
@@ -160,7 +160,7 @@ def _settings(plan: Plan, study: optuna.Study) -> Html:
     words = study.user_attrs[DEFINITION]["words"]
     settings: Any = OmegaConf.to_container(plan.cfg, resolve=True)
     settings["storage"] = without_password(settings["storage"])
-    return Html(f"<p>{links}</p>" + _block({"words of every trial": words}) + _folded("Configuration", _block(settings)))
+    return Html(f"<p>{links}</p>" + page.block({"words of every trial": words}) + page.folded("Configuration", page.block(settings)))
 
 
 def _text(value: Any) -> str:

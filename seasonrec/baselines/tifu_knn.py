@@ -28,7 +28,7 @@ class TifuKnn:
     def __init__(self, decay: float = 0.97, k: int = 300, alpha: float = 0.7, mix: float = 0.02):
         self._decay = bounded("tifu_knn.decay", decay, 0, 1)
         self._alpha, self._mix = bounded("tifu_knn.alpha", alpha, 0, 1), bounded("tifu_knn.mix", mix, 0)
-        self._similar = SimilarUsers(int(bounded("tifu_knn.k", k, 1)), decay, n_users=None, n_kept=1)
+        self._similar = SimilarUsers(int(bounded("tifu_knn.k", k, 1)), decay, n_users=None, max_gb=0)
 
     def fit(self, past: AsOf) -> None:
         """Nothing is learned."""

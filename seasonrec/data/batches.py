@@ -5,7 +5,7 @@ A batch shares one moment, so that counters of all items are computed once per m
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.utils.data import IterableDataset
 
 from seasonrec.data.candidates import Candidates, CandidateSampler
 from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates
+from seasonrec.data.kept import Kept
 from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import AsOf, Histories, Queries
 from seasonrec.data.user_words import UserWords
@@ -216,19 +217,21 @@ def _overdue(wait: NDArray, gap: NDArray) -> NDArray:
 
 
 class Moments:
-    """What is known at each time, made once per time; the last ones asked for are kept.
+    """What is known at each time, made once per time; training goes through its weeks once an epoch, so those that fit are kept.
 
-    Memory: 4 bytes x n_items x (d_demand + 2) a moment kept.
+    Memory: 4 bytes x n_items x (d_demand + 1) a moment, up to `max_gb` in all; the newest is kept in any case.
 
     Args:
         season: dates as features and words.
         pool: rates [n_items, n_windows] -> rates of all items with similar texts, of the same shape; None without texts.
-        n_kept: how many moments are kept; training goes through its weeks once an epoch.
+        max_gb: of all moments kept.
     """
 
-    def __init__(self, season: SeasonContext, pool: Callable[[NDArray], NDArray] | None = None, n_kept: int = 64):
+    def __init__(self, season: SeasonContext, pool: Callable[[NDArray], NDArray] | None = None, max_gb: float = 2.0):
         self._season, self._pool = season, pool
-        self._at = lru_cache(maxsize=n_kept)(self._make)  # views of one time are equal
+        self._at = Kept(
+            self._make, lambda moment: moment.demand.nbytes + moment.item_gap.nbytes, max_gb * 1e9
+        )  # views of one time are equal
 
     @property
     def d_season(self) -> int:

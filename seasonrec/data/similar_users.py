@@ -1,12 +1,12 @@
 """Users who bought the same things: what they buy tells something of a user."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from seasonrec.data.kept import Kept
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError
 
@@ -32,24 +32,24 @@ class SimilarUsers:
     Like is a large cosine between purchases that fade from week to week. A neighbour who shares nothing with the user counts as one
     who bought nothing. Nothing is learnt: neighbours go on with the timeline.
 
-    Memory: 8 bytes a (user, item) pair among whom neighbours are sought, a moment kept.
+    Memory: 8 bytes a (user, item) pair among whom neighbours are sought, a moment, up to `max_gb` in all; the newest is kept in any case.
 
     Args:
         k: how many neighbours.
         decay: what is left of a purchase after a week, 0 to 1.
         n_users: among how many users they are sought, taken evenly from all; None for all. So cost stays within bounds in a large shop.
-        n_kept: how many moments are kept; training goes through its weeks once an epoch.
+        max_gb: of all moments kept; training goes through its weeks once an epoch.
 
     Reference: Hu, He, Gao and Zhang (2020), Modeling personalized item frequency information for next-basket recommendation.
     """
 
-    def __init__(self, k: int = 300, decay: float = 0.97, n_users: int | None = 20_000, n_kept: int = 64):
+    def __init__(self, k: int = 300, decay: float = 0.97, n_users: int | None = 20_000, max_gb: float = 2.0):
         if k < 1 or not 0 <= decay <= 1 or (n_users is not None and n_users < 1):
             raise ConfigError(
                 f"similar users: wanted k and n_users of at least 1 and decay in 0 to 1, got k={k}, decay={decay}, {n_users=}"
             )
         self._k, self._decay, self._n_users = k, decay, n_users
-        self._at = lru_cache(maxsize=n_kept)(self._purchases)  # views of one time are equal
+        self._at = Kept(self._purchases, lambda made: made.direction.data.nbytes + made.direction.indices.nbytes, max_gb * 1e9)
 
     def usual(self, now: AsOf) -> NDArray[np.float32]:
         """The decayed purchases of each item by the average user, [n_items]."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from seasonrec.errors import DataError
+from seasonrec.evaluation import ranking
 from seasonrec.evaluation.lists import LISTS
 from seasonrec.evaluation.ranking import order_keys, rank
 
@@ -52,6 +53,15 @@ def test_equal_scores_go_by_catalogue_row(shop):
     lists = rank(Fixed(np.zeros(shop.n_items)), shop.timeline, queries, k=30)
     np.testing.assert_array_equal(lists.of("all"), np.tile(np.arange(30), (len(queries), 1)))
     assert (np.diff(lists.of("new"), axis=1) > 0).all()
+
+
+def test_a_large_catalogue_is_scored_for_fewer_users_at_a_time(random_timeline, tied_scores, monkeypatch):
+    queries, seen = random_timeline.queries(range(30, 31)), []
+    expected = rank(tied_scores, random_timeline, queries)
+    monkeypatch.setattr(ranking, "MAX_SCORES", 5 * random_timeline.n_items)
+    lists = rank(tied_scores, random_timeline, queries, progress=seen.append)
+    assert max(seen) == 5 < len(queries)
+    np.testing.assert_array_equal(lists.items, expected.items)
 
 
 def test_the_batch_size_and_the_order_of_queries_change_nothing(shop, tied_scores):

@@ -14,7 +14,7 @@ import pytorch_lightning as lightning
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file, save_file
@@ -195,6 +195,8 @@ class Fit:
         cfg = cfg.copy()
         cfg.paths.run = str(self.folder)
         callbacks = list(instantiate(cfg.callbacks).values())
+        if not cfg.trainer.enable_progress_bar:  # Lightning takes the two for a contradiction
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
         if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
             callbacks.append(ModelCheckpoint(self.folder, "best", monitor=METRIC, mode="max", enable_version_counter=False))
         for callback in callbacks:

@@ -1,10 +1,11 @@
 """Ranks, evaluates and compares methods on the same queries, and keeps what comes out."""
 
 import hashlib
+import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,13 @@ class Judge:
             config: all that the method's scores depend on beyond data and code, as JSON has it.
             scorer: split -> the method, unfitted.
         """
+        made = scorer(split)
         key = {
             "method": config,
             "data": self.dataset.digest,
             "weeks": list(self.dataset.split.weeks[split]),
             "k": self.k,
-            "code": code_digest(),
+            "code": code_digest(type(made)),
         }
         path = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]}.parquet"
         if self.dataset.digest and path.exists():
@@ -100,7 +102,7 @@ class Judge:
                 return read_lists(path, self.dataset)
             except (DataError, pl.exceptions.PolarsError) as error:
                 log.warning("%s is damaged, so %s is ranked again: %s", path, method, error)
-        lists = self.rank(method, scorer(split), split)
+        lists = self.rank(method, made, split)
         draft = path.with_suffix(f".{np.random.default_rng().integers(1 << 40)}")  # two processes may write the same lists
         write_lists(lists, self.dataset, draft)
         draft.replace(path)
@@ -186,11 +188,18 @@ def progress_of(what: str, total: int):
 
 
 @cache
-def code_digest() -> str:
-    """A digest of the source that makes baseline lists: results of other code are other results."""
+def code_digest(method: type) -> str:
+    """A digest of the source that makes a method's lists: results of other code are other results.
+
+    Args:
+        method: of a user's own its file counts too, but not what that imports.
+    """
     root = Path(seasonrec.__file__).parent
+    paths = sorted(path for pattern in CODE_OF_BASELINES for path in root.glob(pattern))
+    with suppress(TypeError, OSError):  # of a class that was typed into a notebook there is no file
+        paths.append(Path(inspect.getfile(method)))
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in CODE_OF_BASELINES for path in root.glob(pattern)):
+    for path in paths:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -1,5 +1,6 @@
 """What is kept of a method, and when its lists come from the cache."""
 
+import importlib
 import io
 import logging
 
@@ -82,7 +83,7 @@ def test_lists_of_other_code_or_length_are_ranked(cached, fresh, monkeypatch):
     fresh.k = 90
     assert cached()[1] == 1
     fresh.k = 100
-    monkeypatch.setattr(judging, "code_digest", lambda: "other")
+    monkeypatch.setattr(judging, "code_digest", lambda method: "other")
     assert cached()[1] == 1
 
 
@@ -114,9 +115,20 @@ def test_the_digest_of_the_code_changes_with_a_baseline_but_not_with_the_model(t
         if changed:
             (tmp_path / changed).write_text("a = 2\n")
         code_digest.cache_clear()
-        digests.append(code_digest())
+        digests.append(code_digest(ByRow))
     code_digest.cache_clear()
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_digest_of_the_code_changes_with_a_users_own_method(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for text in ("class Mine:\n    k = 1\n", "class Mine:\n    k = 2\n"):
+        (tmp_path / "my_baseline.py").write_text(text)
+        code_digest.cache_clear()
+        digests.append(code_digest(importlib.import_module("my_baseline").Mine))
+    code_digest.cache_clear()
+    assert digests[0] != digests[1]
 
 
 def test_judged_lists_lie_in_the_runs_folder(fresh, dataset):

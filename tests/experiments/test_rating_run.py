@@ -60,7 +60,7 @@ def quick(tiny_bert, cache_folder):
     text = f"""
         experiment=amazon_gift_cards encoder=huggingface encoder.model={tiny_bert} encoder.max_length=16 encoder.dropout=0.0
         optim.lr=0.01 optim.encoder_lr=0.003 trainer=cpu trainer.max_epochs=2 sampling.batch_size=32 n_threads=1 logger=none
-        trainer.enable_progress_bar=false ~callbacks.progress eval.n_resamples=50 paths.cache={cache_folder}
+        trainer.enable_progress_bar=false eval.n_resamples=50 paths.cache={cache_folder}
         model.heads.cf.mean=3.5 epochs=whole
     """
     return text.split()

@@ -12,6 +12,8 @@ from seasonrec.experiments.config import SCHEMAS, check_config
 
 OWN_GROUPS = [group for group in groups() if not group.startswith("hydra/")]
 CHOICES = [(group, path.stem) for group in OWN_GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
+# Experiments may lie in folders, which are no groups of their own.
+CHOICES = [("experiment", f"best/{name}") if group == "experiment/best" else (group, name) for group, name in CHOICES]
 
 
 def composed(root, *overrides, folder=None):

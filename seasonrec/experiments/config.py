@@ -56,6 +56,7 @@ class Eval:
     batch_size: int = MISSING
     n_resamples: int = MISSING
     n_paired: int = MISSING
+    reference: dict[str, Any] = MISSING
     split: dict[str, list[int]] | None = None
     rolling: Rolling | None = None
     n_selection: int | None = None

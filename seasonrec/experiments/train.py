@@ -15,7 +15,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 
-from seasonrec.baselines.personal_frequency import PersonalFrequency
 from seasonrec.data.dataset import Dataset
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.errors import ConfigError
@@ -238,13 +237,14 @@ def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTex
         texts: the shop's texts by the splits to judge on, the last one's for the distance within lists.
         names: of the baselines to judge; None for all.
     """
-    baselines = {split: {REFERENCE: PersonalFrequency(), **baselines_of(cfg, of_split)} for split, of_split in texts.items()}
+    baselines = {split: {REFERENCE: instantiate(cfg.eval.reference), **baselines_of(cfg, of_split)} for split, of_split in texts.items()}
     *_, last = texts.values()
-    configs = {name: OmegaConf.to_container(node, resolve=True) for name, node in baseline_nodes(cfg, last.trained).items()}
+    nodes = {REFERENCE: cfg.eval.reference, **baseline_nodes(cfg, last.trained)}
+    configs = {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items()}
     # Texts as known at a cut-off come from data and encoder.
     encoder, vectors = OmegaConf.to_container(cfg.encoder, resolve=True), last.item_vectors()
     for name in names or baselines["validation"]:
-        config = {"method": configs.get(name), "encoder": encoder}
+        config = {"method": configs[name], "encoder": encoder}
         scorer = lambda split, name=name: baselines[split][name]
         lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in texts}
         judge.judge(name, lists, vectors)

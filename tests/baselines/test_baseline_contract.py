@@ -14,8 +14,16 @@ from seasonrec.evaluation.scorer import Scorer
 from seasonrec.metrics import ndcg
 from seasonrec.schema import WEEK
 
-CONF = Path(__file__).parents[2] / "conf" / "baseline"
-DEFAULT = OmegaConf.load(CONF / "default.yaml")
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def configured(choice):
+    """A choice of baselines, with what it takes from the evaluation's config."""
+    parts = {group: OmegaConf.load(CONF / group / f"{name}.yaml") for group, name in (("eval", "default"), ("baseline", choice))}
+    return OmegaConf.create(parts).baseline
+
+
+DEFAULT = configured("default")
 CUTOFF, WEEKS = 108, range(108, 112)
 EVERYONE = np.arange(61)
 
@@ -128,10 +136,10 @@ def test_it_finds_more_than_chance_where_users_repeat_and_items_have_seasons(wor
 
 
 def test_quick_is_a_part_of_default():
-    quick = OmegaConf.load(CONF / "quick.yaml")
+    quick = configured("quick")
     assert list(quick) == ["popular_4_weeks", "personal_frequency"]
     assert all(quick[name] == DEFAULT[name] for name in quick)
 
 
 def test_none_is_empty():
-    assert OmegaConf.load(CONF / "none.yaml") == {}
+    assert configured("none") == {}

@@ -55,7 +55,7 @@ def held(shop: Shop) -> list[tuple[str, str, float]]:
     """What each process holds: where, and how many bytes."""
     return [
         ("timeline", "host", EVENT * shop.events + 8 * shop.users),
-        ("demand of one moment", "host", 4 * shop.items * (D_DEMAND + 2)),
+        ("demand of one moment, and its view", "host", 4 * shop.items * (D_DEMAND + 5)),
         ("text vectors, float32", "card", 4 * shop.items * shop.d_text),
         ("text vectors, bfloat16", "card", 2 * shop.items * shop.d_text),
         ("text vectors, int8", "card", shop.items * (shop.d_text + 4)),

@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 
 from seasonrec.data.candidates import Candidates, CandidateSampler
 from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates
-from seasonrec.data.kept import Kept
+from seasonrec.data.kept import KEPT_GB, Kept
 from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import AsOf, Histories, Queries
 from seasonrec.data.user_words import UserWords
@@ -219,7 +219,7 @@ def _overdue(wait: NDArray, gap: NDArray) -> NDArray:
 class Moments:
     """What is known at each time, made once per time; training goes through its weeks once an epoch, so those that fit are kept.
 
-    Memory: 4 bytes x n_items x (d_demand + 1) a moment, up to `max_gb` in all; the newest is kept in any case.
+    Memory: 4 bytes x n_items x (d_demand + 5), with what its view keeps, a moment, up to `max_gb` in all; the newest is kept in any case.
 
     Args:
         season: dates as features and words.
@@ -227,10 +227,10 @@ class Moments:
         max_gb: of all moments kept.
     """
 
-    def __init__(self, season: SeasonContext, pool: Callable[[NDArray], NDArray] | None = None, max_gb: float = 2.0):
+    def __init__(self, season: SeasonContext, pool: Callable[[NDArray], NDArray] | None = None, max_gb: float = KEPT_GB):
         self._season, self._pool = season, pool
         self._at = Kept(
-            self._make, lambda moment: moment.demand.nbytes + moment.item_gap.nbytes, max_gb * 1e9
+            self._make, lambda moment: moment.demand.nbytes + 5 * moment.item_gap.nbytes, max_gb * 1e9
         )  # views of one time are equal
 
     @property
@@ -404,7 +404,7 @@ class TrainingBatches(IterableDataset):
     ):
         self._past, self._batcher, self._sampler, self._seed = past, batcher, sampler, seed
         self._queries = past.queries(weeks)
-        self._inclusion: dict[int, NDArray] = {}
+        self._inclusion = Kept(self._probabilities, lambda each: each.nbytes, KEPT_GB * 1e9)
         self.epoch = 0
         if not len(self._queries):
             raise DataError(f"training: no queries in weeks {weeks.start}..{weeks.stop - 1}; nobody bought anything again in them")
@@ -440,7 +440,9 @@ class TrainingBatches(IterableDataset):
             return Candidates.of_truth(queries.truth_item)
         if self._sampler.n is None or self._sampler.n >= now.n_items:
             return None
-        if now.week not in self._inclusion:
-            self._inclusion[now.week] = self._sampler.inclusion(now.demand(POPULARITY_WEEKS))
         own = now.histories(queries.user).pair_item
-        return self._sampler.draw(self._inclusion[now.week], queries.truth_item, rng, own)
+        return self._sampler.draw(self._inclusion(now, self._sampler), queries.truth_item, rng, own)
+
+    @staticmethod
+    def _probabilities(now: AsOf, sampler: CandidateSampler) -> NDArray[np.float64]:
+        return sampler.inclusion(now.demand(POPULARITY_WEEKS))

@@ -2,9 +2,10 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 V = TypeVar("V")
+KEPT_GB: Final = 2.0  # of one kind of results, unless somebody says otherwise
 
 
 class Kept(Generic[V]):

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from seasonrec.data.kept import Kept
+from seasonrec.data.kept import KEPT_GB, Kept
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError
 
@@ -26,13 +26,19 @@ class Purchases:
     usual: NDArray[np.float32]
 
 
+def _bytes(purchases: Purchases) -> int:
+    matrix = purchases.direction
+    return sum(array.nbytes for array in (matrix.data, matrix.indices, matrix.indptr, purchases.norm, purchases.usual))
+
+
 class SimilarUsers:
     """What the k users bought whose purchases are most like a user's own.
 
     Like is a large cosine between purchases that fade from week to week. A neighbour who shares nothing with the user counts as one
     who bought nothing. Nothing is learnt: neighbours go on with the timeline.
 
-    Memory: 8 bytes a (user, item) pair among whom neighbours are sought, a moment, up to `max_gb` in all; the newest is kept in any case.
+    Memory: a moment takes 8 bytes a (user, item) pair among whom neighbours are sought and 8 an item; up to `max_gb` in all, the newest is
+    kept in any case.
 
     Args:
         k: how many neighbours.
@@ -43,13 +49,13 @@ class SimilarUsers:
     Reference: Hu, He, Gao and Zhang (2020), Modeling personalized item frequency information for next-basket recommendation.
     """
 
-    def __init__(self, k: int = 300, decay: float = 0.97, n_users: int | None = 20_000, max_gb: float = 2.0):
+    def __init__(self, k: int = 300, decay: float = 0.97, n_users: int | None = 20_000, max_gb: float = KEPT_GB):
         if k < 1 or not 0 <= decay <= 1 or (n_users is not None and n_users < 1):
             raise ConfigError(
                 f"similar users: wanted k and n_users of at least 1 and decay in 0 to 1, got k={k}, decay={decay}, {n_users=}"
             )
         self._k, self._decay, self._n_users = k, decay, n_users
-        self._at = Kept(self._purchases, lambda made: made.direction.data.nbytes + made.direction.indices.nbytes, max_gb * 1e9)
+        self._at = Kept(self._purchases, _bytes, max_gb * 1e9)
 
     def usual(self, now: AsOf) -> NDArray[np.float32]:
         """The decayed purchases of each item by the average user, [n_items]."""

@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from seasonrec.data.batches import N_USER_FEATURES, Batch
+from seasonrec.heads.cf import MANY, lift
 from seasonrec.heads.head import Sizes
 
+PAIRS = 1 << 18  # judged at a time where nothing learns: their hidden layer of 8 MB stays in the processor's cache
+USUAL_SCORE = 4.0  # heads' scores are of this size: the network sees them as of size 1
 LIMIT = 2.0  # an item's gate stays within a factor of 7, so that an unseen extreme of demand cannot blow up a score
 
 MixerFactory = Callable[[Sizes, Sequence[str]], nn.Module]
@@ -46,9 +49,9 @@ class Gated(nn.Module):
     def __init__(self, sizes: Sizes, heads: Sequence[str], hidden: int = 16, season: bool = False):
         super().__init__()
         self.heads, self.season = list(heads), season
-        n = len(self.heads)
+        n, self.d_query = len(self.heads), N_USER_FEATURES + 1 + (sizes.d_season if season else 0)
         last_of_query = nn.Linear(hidden, n)
-        self.query = nn.Sequential(nn.Linear(N_USER_FEATURES + 1 + (sizes.d_season if season else 0), hidden), nn.Tanh(), last_of_query)
+        self.query = nn.Sequential(nn.Linear(self.d_query, hidden), nn.Tanh(), last_of_query)
         self.item, self.own = nn.Linear(sizes.d_demand, n), nn.Parameter(torch.zeros(n))
         for last in (last_of_query, self.item):
             nn.init.zeros_(last.weight)
@@ -56,7 +59,7 @@ class Gated(nn.Module):
 
     def forward(self, by_head: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """What each head contributes, [B, C]; the mixed score is the sum."""
-        query = self.query(self._query_facts(batch)).exp()
+        query = self.query(self.query_facts(batch)).exp()
         item = self.item(batch.demand).clamp(-LIMIT, LIMIT).exp()
         own = self.own.exp() - 1
         listed = batch.history.column >= 0
@@ -67,8 +70,62 @@ class Gated(nn.Module):
             mixed[name] = score.index_put(pairs, score[pairs] * own[n], accumulate=True)
         return mixed
 
-    def _query_facts(self, batch: Batch) -> Tensor:
+    def query_facts(self, batch: Batch) -> Tensor:
         """How much is known of each user, and the season where gates see it, [B, d]."""
         h = batch.history
         known = torch.cat([h.user, h.known[:, None].to(h.user.dtype)], 1)
         return torch.cat([known, batch.moment.season.expand(len(known), -1)], 1) if self.season else known
+
+
+class Paired(Gated):
+    """Gates that see the pair too: whether the user has had the item, how much of it similar users bought, and what the heads say of it.
+
+    Each gate of `Gated` is multiplied by one from a small network over these facts, what is known of the user, and the item's demand. It
+    starts at 1. What the heads say is only looked at: no gradient reaches them on this way.
+
+    Memory: 4 bytes x B x C x (width + heads) while it learns.
+
+    Args:
+        hidden, season: as of `Gated`.
+        width: of the network's hidden layer.
+    """
+
+    def __init__(self, sizes: Sizes, heads: Sequence[str], hidden: int = 16, season: bool = False, width: int = 8):
+        super().__init__(sizes, heads, hidden, season)
+        self.of_query, self.of_item = nn.Linear(self.d_query, width), nn.Linear(sizes.d_demand, width, bias=False)
+        self.of_pair, self.last = nn.Linear(3 + len(self.heads), width, bias=False), nn.Linear(width, len(self.heads))
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, by_head: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """What each head contributes, [B, C]; the mixed score is the sum."""
+        gate = self._gate(by_head, batch)
+        return {name: score * gate[..., n] for n, (name, score) in enumerate(super().forward(by_head, batch).items())}
+
+    def _gate(self, by_head: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """[B, C, n_heads]."""
+        own = torch.zeros_like(batch.similar)
+        listed = batch.history.column >= 0
+        own[batch.history.query[listed], batch.history.column[listed]] = 1
+        of_pairs = own, batch.similar, *(by_head[name].detach().expand_as(own) for name in self.heads)
+        query, item = self.of_query(self.query_facts(batch)), self.of_item(batch.demand)
+        rows = len(own) if torch.is_grad_enabled() else max(1, PAIRS // own.shape[1])
+        parts = zip(query.split(rows), *(each.split(rows) for each in of_pairs), strict=True)
+        return torch.cat([self._of_queries(item, batch.usual, *part) for part in parts])
+
+    def _of_queries(self, item: Tensor, usual: Tensor, query: Tensor, own: Tensor, similar: Tensor, *said: Tensor) -> Tensor:
+        """The gates of some queries [n, C, n_heads].
+
+        Args:
+            item: the items' part of the hidden layer [C, width].
+            usual: purchases by the average user [C].
+            query: the queries' part of the hidden layer [n, width].
+            own: 1 where the user has had the item, else 0 [n, C].
+            similar: purchases by similar users [n, C].
+            said: each head's scores [n, C].
+        """
+        facts = [torch.ones_like(own), own, (MANY * similar).log1p(), lift(similar, usual), *(score / USUAL_SCORE for score in said)]
+        # The query's part is the weight of a fact that is always 1: so one product makes the whole hidden layer.
+        weight = torch.cat([query[:, None], self.of_pair.weight.T.expand(len(query), -1, -1)], 1)
+        hidden = torch.baddbmm(item.expand(len(query), -1, -1), torch.stack(facts, 2), weight).tanh()
+        return self.last(hidden).clamp(-LIMIT, LIMIT).exp()

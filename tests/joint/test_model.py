@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 
 from seasonrec.data.candidates import CandidateSampler
 from seasonrec.errors import ConfigError
-from seasonrec.heads.cf import Factors, Repeat
+from seasonrec.heads.cf import MANY, Factors, Repeat, lift
 from seasonrec.heads.content import ProfileText
 from seasonrec.heads.head import Sum
 from seasonrec.heads.seasonal import AsOfDemand, ContextText, HarmonicText
-from seasonrec.joint.mixer import Gated, Weighted
+from seasonrec.joint.mixer import LIMIT, Gated, Paired, Weighted
 from seasonrec.joint.model import JointModel
 from seasonrec.joint.module import truth_of
 from seasonrec.losses import CrossEntropy, JointLoss
@@ -66,7 +66,7 @@ def touched(model):
     return {".".join(name.split(".")[: 1 if name.startswith("mixer") else 2]) for name in names}
 
 
-@pytest.mark.parametrize("mixer", [Weighted, Gated])
+@pytest.mark.parametrize("mixer", [Weighted, Gated, Paired])
 @pytest.mark.parametrize("heads", SUBSETS, ids="+".join)
 def test_any_subset_of_heads_scores_and_learns(small_shop, heads, mixer):
     model, batch = model_of(small_shop, heads, mixer), sampled(small_shop)
@@ -83,12 +83,47 @@ def test_any_subset_of_heads_scores_and_learns(small_shop, heads, mixer):
     assert touched(model) == {"mixer", *(f"heads.{name}" for name in heads)}
 
 
-@pytest.mark.parametrize("mixer", [Weighted, Gated])
+@pytest.mark.parametrize("mixer", [Weighted, Gated, Paired])
 def test_contributions_add_up_to_the_total_exactly(small_shop, mixer):
     model = learnt(model_of(small_shop, mixer=mixer))
     scores = model(small_shop.batch())
     seasonal, cf, content = (scores.mixed[name].expand(5, -1) for name in HEADS)
     assert torch.equal(scores.total, seasonal + cf + content)
+
+
+def test_gates_of_pairs_begin_at_those_without_them(small_shop):
+    model, batch = model_of(small_shop, mixer=Paired), small_shop.batch()
+    scores = model(batch)
+    for name, score in Gated.forward(model.mixer, scores.by_head, model.eval().seen(batch)).items():
+        assert torch.equal(scores.mixed[name], score)
+
+
+def test_a_pairs_gate_is_that_of_a_network_over_its_facts_alone(small_shop):
+    model, batch = learnt(model_of(small_shop, mixer=Paired)), model_of(small_shop).seen(small_shop.batch())
+    mixer, by_head = model.mixer, {name: torch.randn(5, 32) for name in HEADS}
+    mixed, alike = mixer(by_head, batch), Gated.forward(mixer, by_head, batch)
+    owned = set(zip(batch.history.query.tolist(), batch.history.column.tolist(), strict=True))
+    assert owned, "some pairs are owned"
+    for query in range(5):
+        for column in range(32):
+            similar = batch.similar[query, column]
+            said = [by_head[name][query, column] / 4 for name in HEADS]
+            facts = torch.stack(
+                [similar.new_tensor(float((query, column) in owned)), (MANY * similar).log1p(), lift(similar, batch.usual[column]), *said]
+            )
+            hidden = mixer.of_query(mixer.query_facts(batch)[query]) + mixer.of_item(batch.demand[column]) + mixer.of_pair(facts)
+            gate = mixer.last(hidden.tanh()).clamp(-LIMIT, LIMIT).exp()
+            for n, name in enumerate(HEADS):
+                torch.testing.assert_close(mixed[name][query, column], alike[name][query, column] * gate[n], rtol=1e-4, atol=1e-5)
+
+
+def test_where_nothing_learns_pairs_are_judged_in_portions(small_shop, monkeypatch):
+    model, batch = learnt(model_of(small_shop, mixer=Paired)), small_shop.batch()
+    model(batch)  # sees the range of the inputs
+    whole = model.eval()(batch).total
+    monkeypatch.setattr("seasonrec.joint.mixer.PAIRS", 70)  # two of five queries with 32 candidates each
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch).total, whole)
 
 
 def test_a_total_of_heads_alike_for_all_queries_has_a_row_for_each(small_shop):
@@ -176,7 +211,7 @@ def test_a_learning_encoder_gets_gradients_and_a_frozen_one_none(small_shop, lea
         assert touched(model) == {"mixer", "heads.seasonal", "heads.cf", "heads.content"} | expected
 
 
-@pytest.mark.parametrize("mixer", [Weighted, Gated])
+@pytest.mark.parametrize("mixer", [Weighted, Gated, Paired])
 def test_a_step_in_bfloat16_works_as_with_trainer_gpu(learning_shop, mixer):
     model, batch, loss = model_of(learning_shop, mixer=mixer), sampled(learning_shop), loss_of(seasonal=1, cf=1, content=1)
     exact = step(model.eval(), loss, batch)

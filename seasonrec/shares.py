@@ -3,6 +3,8 @@
 Every process makes the same copy L of the loss from the whole scores. What is put together here sends gradients back to whoever computed a
 part, so that each process ends with the gradient of the sum of all copies for its own part; their mean, which distributed training takes,
 is the gradient of L. So nothing depends on how large the shares are, nor on how a loss divides. With one process nothing is done.
+Where a loss draws at random, as bpr its negatives and PCGrad its order, each process draws its own and the copies differ; the mean gradient
+is then that of the mean of the copies, as valid as that of one.
 
 What must agree everywhere: the queries of a batch and the candidates drawn for them (by seed and epoch alone), the scores that a loss sees,
 the range of inputs seen, the mean that users are centred by, the parameters. What must not: whatever is hidden or dropped at random.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seasonrec.baselines.bounds import bounded
 from seasonrec.data.timeline import AsOf
+from seasonrec.errors import DataError
 
 N_HELD_OUT: Final = 2_000  # users by whose last item the number of epochs is chosen
 
@@ -59,8 +60,17 @@ class SasRec:
         self._sequences = lru_cache(maxsize=1)(Sequences.of)  # consecutive calls come with the same moment
 
     def fit(self, past: AsOf) -> None:
-        """Learns from every place of every history but the first."""
+        """Learns from every place of every history but the first.
+
+        Raises:
+            DataError: no history has a second place.
+        """
         sequences = self._sequences(past)
+        if not (sequences.lengths > 1).any():
+            raise DataError(
+                f"sasrec: none of {past.n_users} users has two events to learn from, wanted at least one who has; give longer sequences"
+                " (leave-one-out holds out the last two items of each), or leave sasrec out of the baselines"
+            )
         rng = np.random.default_rng(self._seed)
         known = np.flatnonzero(sequences.lengths > 2)  # what is held out has a history of two, so that one place is left to learn from
         held_out = np.sort(rng.permutation(known)[:N_HELD_OUT])

@@ -108,10 +108,12 @@ def predict(
         progress: called with the number of pairs rated since the last call.
 
     Raises:
-        DataError: the data have no ratings, or a prediction is missing or not finite.
+        DataError: the data have no ratings, there is no pair to rate, or a prediction is missing or not finite.
     """
     if queries.truth_rating is None:
         raise DataError("ratings: the data have none; name a column in data.columns.rating, or rank items instead, stage=whole")
+    if not len(queries.truth_item):
+        raise DataError("ratings: the weeks have no pair to rate, wanted at least one; choose weeks in which users with a history rated")
     user, week = queries.user[queries.truth_query].astype(np.int64), queries.week[queries.truth_query].astype(np.int64)
     item, predicted = queries.truth_item.astype(np.int64), np.zeros(len(week), np.float32)
     for each in np.unique(week):

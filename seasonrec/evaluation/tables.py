@@ -74,6 +74,10 @@ class Grid:
         lines += [[f"**{text}**" if strong else text for text, strong in row] for row in self.rows]
         return "\n".join(f"| {' | '.join(part.replace('|', ESCAPED_BAR) for part in line)} |" for line in lines) + "\n"
 
+    def section(self, notes: Sequence[str] = ()) -> str:
+        """A part of a Markdown page: the title, the table, and the notes as a list."""
+        return "\n".join([f"## {self.title}\n\n{self.markdown()}", *(f"- {note}" for note in notes), ""])
+
     def latex(self) -> str:
         """As a LaTeX tabular; needs the package booktabs."""
         lines = [[_latex(head) for head in self.heads]]

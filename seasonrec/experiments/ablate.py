@@ -37,6 +37,7 @@ from seasonrec.experiments.sweep.sweeper import parsed
 
 log = logging.getLogger(__name__)
 WHOLE: Final = "whole"
+COMPARED: Final = ("whole", "selection")  # stages that leave lists
 TABLE, CLAIMS = "ablation.csv", "claims.csv"
 
 
@@ -66,8 +67,8 @@ def variants_of(ablation: DictConfig) -> dict[str, list[Job]]:
     """The runs of the whole model and of each variant, one for each seed; a variant that is the whole model itself is left out.
 
     Raises:
-        ConfigError: a variant of the whole model's name, one that cannot be made, one whose folder holds another run, or a claim about
-            none of them.
+        ConfigError: a variant of the whole model's name, one that cannot be made, one that ranks nothing, one whose folder holds another
+            run, or a claim about none of them.
     """
     for name in (name for claim in ablation.claims for name in (claim.variant, claim.over)):
         if name not in (WHOLE, *ablation.variants):
@@ -78,6 +79,8 @@ def variants_of(ablation: DictConfig) -> dict[str, list[Job]]:
     jobs: dict[str, list[Job]] = {}
     for name, words in {WHOLE: [], **ablation.variants}.items():
         jobs[name] = jobs_of(name, folder / name, [*shared, *words], ablation.seeds)
+        if (stage := jobs[name][0].config["stage"]) not in COMPARED:
+            raise ConfigError(f"{name}: stage is {stage!r}, but an ablation compares lists; give stage={' or stage='.join(COMPARED)}")
         if name != WHOLE and asked_of(jobs[name][0].config) == asked_of(jobs[WHOLE][0].config):
             log.warning("left out: %s is the whole model itself", name)
             del jobs[name]
@@ -182,7 +185,7 @@ def sentences(claims: pl.DataFrame) -> list[str]:
 def _queries(rows: Sequence[Row], runs: Mapping[str, Sequence[Evaluation]], split: str) -> str:
     n, whole = len(runs[WHOLE][0].user), rows[0].runs[0].metrics.filter(split=split, slice="all", metric="ndcg@10")["n_queries"][0]
     of_whole = f", of the whole model's {whole:,}" if n < whole else ""
-    return f"All rows are means over the {n:,} queries that all variants have{of_whole}."
+    return f"All rows are means over the {n:,} queries of the {split} weeks that all variants have{of_whole}."
 
 
 def write(folder: Path, grid: Grid, table: pl.DataFrame, claims: pl.DataFrame, notes: Sequence[str], runs: pl.DataFrame) -> None:
@@ -192,6 +195,6 @@ def write(folder: Path, grid: Grid, table: pl.DataFrame, claims: pl.DataFrame, n
     table.write_csv(folder / TABLE)
     runs.write_csv(folder / RUNS)
     claims.write_csv(folder / CLAIMS)
-    (folder / MARKDOWN).write_text("\n".join([f"## {grid.title}\n\n{grid.markdown()}", *(f"- {each}" for each in told), ""]))
+    (folder / MARKDOWN).write_text(grid.section(told))
     (folder / LATEX).write_text(f"% {grid.title}\n{grid.latex()}")
     write_ablation(folder, grid, table, told, runs)

@@ -23,7 +23,7 @@ from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.config import nearest
 from seasonrec.experiments.plots import JOINT
 from seasonrec.experiments.recommender import unchanged
-from seasonrec.experiments.record import FINISHED, RECORD, read_record, read_table
+from seasonrec.experiments.record import RECORD, is_finished, read_record, read_table
 from seasonrec.experiments.report import write_comparison
 from seasonrec.experiments.settings import labels, refuse_mixtures, settings_of
 from seasonrec.experiments.train import REFERENCE
@@ -116,7 +116,9 @@ def folders_of(given: str | Sequence[str]) -> list[Path]:
 def _runs_under(folder: Path) -> list[Path]:
     if (folder / RECORD).is_file():
         return [folder]
-    return sorted((path.parent for path in folder.rglob(RECORD)), key=lambda path: _in_order(str(path)))
+    found = {path.parent for path in folder.rglob(RECORD)}
+    whole = [run for run in found if found.isdisjoint(run.parents)]  # below a run lie those that it is made of, e.g. its cut-offs
+    return sorted(whole, key=lambda path: _in_order(str(path)))
 
 
 def _in_order(path: str) -> list:
@@ -133,11 +135,11 @@ def finished_runs(folders: Sequence[Path]) -> list[FinishedRun]:
     runs: dict[str, FinishedRun] = {}
     for folder in folders:
         record, metrics = read_record(folder), read_table(folder, "metrics")
-        if record.get("status") != FINISHED or metrics is None:
+        if not is_finished(folder) or metrics is None:
             log.warning("left out: %s has status %r%s", folder, record.get("status"), "" if metrics is not None else " and no metrics.csv")
             continue
         run = FinishedRun(folder, record, metrics)
-        same = repr((_experiment(run), run.seed))
+        same = repr((_experiment(run), run.seed, (record.get("data") or {}).get("split")))
         if same in runs:
             log.warning("left out: %s is the same experiment with the same seed as %s", runs[same].folder, folder)
         runs[same] = run
@@ -251,9 +253,8 @@ def write(
     if tests is not None:
         tests.write_csv(folder / TESTS)
         grids.append(differences(tests, against.name))
-    (folder / MARKDOWN).write_text(
-        "\n".join([*(f"## {each.title}\n\n{each.markdown()}" for each in grids), *(f"- {n}" for n in notes), ""])
-    )
+    *others, last = grids
+    (folder / MARKDOWN).write_text("".join([*(each.section() for each in others), last.section(notes)]))
     (folder / LATEX).write_text("\n".join(f"% {each.title}\n{each.latex()}" for each in grids))
     write_comparison(folder, summary, split, tests, against.name, [row.name for row in rows if row.method == JOINT], notes, runs)
 

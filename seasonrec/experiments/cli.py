@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import seasonrec
 from seasonrec.errors import ConfigError, SeasonrecError
+from seasonrec.experiments.overrides import quoted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -201,14 +202,14 @@ def _file_first(words: list[str]) -> list[str]:
         return words
     file, *rest = words
     adapter = [] if any(word.startswith("data=") for word in rest) else ["data=table"]
-    return [*adapter, f"data.path={_quoted(file)}", *rest]
+    return [*adapter, f"data.path={quoted(file)}", *rest]
 
 
 def _runs_first(words: list[str]) -> list[str]:
     """A folder of a multirun may have = in its name."""
     is_run = lambda word: Path(word).exists() or not (word.startswith("-") or "=" in word)
     n = next((place for place, word in enumerate(words) if not is_run(word)), len(words))
-    return [f"runs=[{','.join(map(_quoted, words[:n]))}]", *words[n:]] if n else words
+    return [f"runs=[{','.join(map(quoted, words[:n]))}]", *words[n:]] if n else words
 
 
 def _name_first(words: list[str]) -> list[str]:
@@ -218,18 +219,13 @@ def _name_first(words: list[str]) -> list[str]:
     key = lambda word: re.split("[.=]", word.lstrip("+~"), maxsplit=1)[0]
     others = [word for word in words if "=" in word and not word.startswith("-") and key(word) not in REPRODUCE]
     own = [word for word in words if word not in others]
-    return [f"words=[{','.join(map(_quoted, others))}]", *own] if others else own
+    return [f"words=[{','.join(map(quoted, others))}]", *own] if others else own
 
 
 def _as_text(word: str) -> str:
     """key=value with the value in quotes; one in quotes already and a [list] stay."""
     key, _, value = word.partition("=")
-    return word if value[:1] in ("'", '"', "[") else f"{key}={_quoted(value)}"
-
-
-def _quoted(text: str) -> str:
-    """A text as Hydra takes it as it stands, whatever signs are in it."""
-    return "'" + text.replace("'", r"\'") + "'"
+    return word if value[:1] in ("'", '"', "[") else f"{key}={quoted(value)}"
 
 
 def _is_sweep(words: Sequence[str]) -> bool:

@@ -16,9 +16,9 @@ from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments.build import baselines_of, dataset_of, texts_of
 from seasonrec.experiments.judge import SPLITS, Judge, progress_of
 from seasonrec.experiments.recommender import unchanged
-from seasonrec.experiments.record import RunRecord, read_record
+from seasonrec.experiments.record import RunRecord, plain_config, read_record
 from seasonrec.experiments.rolling import roll
-from seasonrec.experiments.train import begin, judge_baselines, judge_of, plain_config
+from seasonrec.experiments.train import begin, judge_baselines, judge_of
 
 log = logging.getLogger(__name__)
 

@@ -195,7 +195,7 @@ class Fit:
         cfg = cfg.copy()
         cfg.paths.run = str(self.folder)
         callbacks = list(instantiate(cfg.callbacks).values())
-        if not cfg.trainer.enable_progress_bar:  # Lightning takes the two for a contradiction
+        if not cfg.trainer.get("enable_progress_bar", True):  # Lightning takes the two for a contradiction
             callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
         if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
             callbacks.append(ModelCheckpoint(self.folder, "best", monitor=METRIC, mode="max", enable_version_counter=False))

@@ -108,13 +108,14 @@ class Judge:
         draft.replace(path)
         return read_lists(path, self.dataset)
 
-    def judge(self, method: str, lists: Mapping[str, Lists], vectors: NDArray | None = None) -> None:
+    def judge(self, method: str, lists: Mapping[str, Lists], vectors: NDArray | None = None, *, calibrate: bool = True) -> None:
         """Evaluates a method's lists, of both splits or of validation weeks alone, and writes them into the run's folder.
 
         Args:
             vectors: text vectors of the items [n_items, d], for the distance within lists.
+            calibrate: on validation lists, for the calibration error "ece"; not where some of them are of weeks after tested ones.
         """
-        platt = fit_platt(lists["validation"])
+        platt = fit_platt(lists["validation"]) if calibrate else None
         for split in lists:
             path = self.folder / "lists" / ("" if split == "test" else split) / f"{method}.parquet"
             write_lists(lists[split], self.dataset, path)

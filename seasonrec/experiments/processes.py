@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seasonrec.errors import ConfigError, TrainingError
 from seasonrec.experiments.config import SCHEMAS, check_config
-from seasonrec.experiments.record import FINISHED, RECORD, plain, read_record
+from seasonrec.experiments.record import RECORD, is_finished, plain_config, read_record
 from seasonrec.experiments.settings import settings_of
 from seasonrec.experiments.sweep.run import devices
 from seasonrec.experiments.sweep.sweeper import flags_of, parsed
@@ -46,7 +46,7 @@ class Job:
     @property
     def is_finished(self) -> bool:
         """Whether its folder holds the whole run."""
-        return (self.folder / RECORD).exists() and read_record(self.folder).get("status") == FINISHED
+        return is_finished(self.folder)
 
     def check(self) -> None:
         """Nothing, if the run can begin or go on.
@@ -54,13 +54,7 @@ class Job:
         Raises:
             ConfigError: its folder holds a run of other settings.
         """
-        if not (self.folder / RECORD).exists():
-            return
-        wanted, found = asked_of(self.config), asked_of(read_record(self.folder)["config"])
-        if other := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
-            raise ConfigError(
-                f"{self.folder}: the run there has other settings ({', '.join(other[:4])}); name another folder, or move that one away"
-            )
+        refuse_other_settings(self.config, self.folder)
 
 
 def jobs_of(what: str, folder: Path, words: Sequence[str], seeds: Sequence[int], verb: str = "train") -> list[Job]:
@@ -92,15 +86,33 @@ def config_of(words: Sequence[str], verb: str, what: str) -> dict[str, Any]:
     try:
         cfg = compose(verb, list(words))
         check_config(cfg, SCHEMAS[verb])
-        return plain(OmegaConf.to_container(cfg, resolve=True), "config")
+        return plain_config(cfg)
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{what}, {' '.join(words)}: {str(error).strip().partition(chr(10))[0]}") from error
 
 
 def asked_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything in a config that the numbers of any of its methods depend on, by its key; the data as they are named."""
+    """Everything in a config that its metrics table depends on, by its key; the data as they are named."""
     weeks = {f"eval.{key}": config["eval"].get(key) for key in ("split", "rolling")}
-    return settings_of({"config": config}) | weeks | {key: config.get(key) for key in ("data", "baseline", "seed")}
+    return settings_of({"config": config}) | weeks | {key: config.get(key) for key in ("data", "baseline", "seed", "stage")}
+
+
+def refuse_other_settings(config: Mapping[str, Any], folder: Path) -> None:
+    """Nothing, if a folder holds no run, or one whose numbers are those of this config.
+
+    Args:
+        config: in plain containers.
+
+    Raises:
+        ConfigError: it holds a run of other settings.
+    """
+    if not (folder / RECORD).exists():
+        return
+    wanted, found = asked_of(config), asked_of(read_record(folder)["config"])
+    if other := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+        raise ConfigError(
+            f"{folder}: the run there has other settings ({', '.join(other[:4])}); name another folder, or move that one away"
+        )
 
 
 def flags() -> list[str]:
@@ -144,7 +156,7 @@ def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: int = 1) -> dict[str,
             said = dict(zip((job.name for job in todo), pool.map(run, todo), strict=True))
         except BaseException:  # Ctrl-C ends all
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
+            for process in list(running):  # which its thread takes out of them as it ends
                 process.kill()
             raise
     return {name: why for name, why in said.items() if why is not None}

@@ -43,6 +43,8 @@ PATIENCE: Final = 30.0  # seconds after which a process that still waits for a l
 def n_wanted(trainer: DictConfig) -> int:
     """How many processes a trainer's config asks for: one for each device of each machine."""
     devices, n_nodes = trainer.get("devices", 1), int(trainer.get("num_nodes", 1))
+    if isinstance(devices, str) and "," in devices:  # which ones, as Lightning reads it
+        devices = ListConfig([each for each in devices.split(",") if each.strip()])
     if isinstance(devices, ListConfig):
         return len(devices) * n_nodes
     if str(devices) in ("auto", "-1"):
@@ -59,10 +61,16 @@ def follows(trainer: DictConfig) -> bool:
     """Whether this process is one of the others.
 
     Raises:
-        ConfigError: processes that were started together may mean different folders, or nothing has started those of other machines.
+        ConfigError: processes that were started together may mean different folders, nothing has started those of other machines, or none
+            of them would have the whole model.
     """
     if n_wanted(trainer) == 1:
         return False
+    if "fsdp" in str(trainer.get("strategy")).lower():
+        raise ConfigError(
+            "trainer.strategy: under FSDP every process has a part of the model, but rank 0 alone measures epochs and ranks, and would wait"
+            " for the others forever; take trainer=ddp, and finetune=lora where the encoder is too large for that"
+        )
     if not came_together():
         if int(trainer.get("num_nodes", 1)) > 1:
             raise ConfigError("trainer.num_nodes: several machines need torchrun or srun to start each process; see conf/trainer/ddp.yaml")

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import polars as pl
+from omegaconf import DictConfig, OmegaConf
 
 from seasonrec.data.dataset import Dataset
 from seasonrec.errors import DataError
@@ -225,6 +226,15 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     return content
 
 
+def is_finished(folder: str | Path) -> bool:
+    """Whether a folder holds a whole run.
+
+    Raises:
+        DataError: its record cannot be read.
+    """
+    return (Path(folder) / RECORD).exists() and read_record(folder).get("status") == FINISHED
+
+
 def read_table(folder: str | Path, name: str) -> pl.DataFrame | None:
     """One of `TABLES` from a run's folder, ids and texts as strings; None where the run wrote none.
 
@@ -267,6 +277,11 @@ def plain(value: Any, where: str) -> Any:
     if hasattr(value, "tolist"):
         return plain(value.tolist(), where)
     raise DataError(f"run record: {where} is a {type(value).__name__}, wanted text, numbers, lists or mappings; convert it first")
+
+
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
+    """A config in plain containers, interpolations resolved, as a run's record has it."""
+    return plain(OmegaConf.to_container(cfg, resolve=True), "config")
 
 
 def _masked(value: Any) -> Any:

@@ -108,7 +108,7 @@ def write_ratings(folder: Path) -> Path:
         "Ratings": needs("metrics", lambda metrics: Html("".join(_errors(metrics, split) for split in ("test", "validation")))),
         "Epoch by epoch": needs("ratings", page.frame),
         "Loss terms": needs("losses", partial(_losses, picture=partial(page.picture, folder))),
-        "The text encoder": _encoder((run.get("facts") or {}).get("encoder"), pl.DataFrame({"method": []})),
+        "The text encoder": _knowledge((run.get("facts") or {}).get("encoder")),
         "The run": _run(run),
     }
     return write_page(folder, _title(folder), sections, _subtitle(run))
@@ -286,15 +286,19 @@ def _losses(table: pl.DataFrame, picture: Picture) -> Html:
 
 def _encoder(told: Mapping[str, Any] | None, metrics: pl.DataFrame) -> Html:
     """What of it learnt, how well it knew the shop's words, and the text profile before and after, slice by slice."""
-    known = _knowledge(told["trainable_share"], told["language"]) if told else page.missing("The record says nothing of it.")
+    known = _knowledge(told)
     if TUNED not in metrics["method"]:
         return Html(known + page.missing("It did not learn, so there is no before and after."))
     return Html(known + f"<p>{ENCODER_NOTE}</p>" + _before_and_after(metrics))
 
 
-def _knowledge(share: float, language: Mapping[str, Any]) -> Html:
+def _knowledge(told: Mapping[str, Any] | None) -> Html:
+    """What of it learnt, and how well it knew the shop's words."""
+    if not told:
+        return page.missing("The record says nothing of it.")
+    language = told["language"]
     rows = [
-        ["parameters that learn", f"{share:.2%}"],
+        ["parameters that learn", f"{told['trainable_share']:.2%}"],
         [f"tokens a product text, of {language['n_texts']:,}", page.number(language["tokens_per_text"], ".1f")],
         ["product texts longer than it reads", page.number(language["cut_texts"], ".2%")],
         ["unknown tokens", page.number(language["unknown_tokens"], ".2%")],

@@ -11,12 +11,11 @@ import polars as pl
 from omegaconf import DictConfig
 from rich.console import Console
 
-from seasonrec.errors import SeasonrecError, TrainingError
-from seasonrec.evaluation.seeds import over_seeds
+from seasonrec.errors import DataError, SeasonrecError
 from seasonrec.evaluation.tables import ABSENT, Cell, Grid
-from seasonrec.experiments.aggregate import MARKDOWN, folders_of
-from seasonrec.experiments.processes import failure_of, jobs_of, run_all
-from seasonrec.experiments.record import FINISHED, read_record, read_table
+from seasonrec.experiments.aggregate import MARKDOWN, FinishedRun, Row, finished_runs, folders_of
+from seasonrec.experiments.processes import asked_of, failure_of, jobs_of, run_all
+from seasonrec.experiments.provenance import code_version
 from seasonrec.experiments.sweep.worker import word
 
 log = logging.getLogger(__name__)
@@ -29,17 +28,20 @@ def reproduce(cfg: DictConfig) -> pl.DataFrame:
 
     Raises:
         SeasonrecError: a value outside its tolerance or not found, or methods in another order.
+        DataError: runs of different data or experiments.
         TrainingError: a run that failed.
     """
     wanted, folder = cfg.reproduce, Path(cfg.folder)
-    metrics = metrics_of(folders_of(cfg.runs) if cfg.runs else runs_of(cfg))
+    runs = finished_runs(folders_of(cfg.runs) if cfg.runs else runs_of(cfg))
+    metrics = metrics_of(runs)
     table = table_of(wanted, metrics)
     orders = list(orders_of(wanted, metrics))
     grid = grid_of(wanted, table)
     folder.mkdir(parents=True, exist_ok=True)
     table.write_csv(folder / TABLE)
-    notes = [f"Published: {wanted.source}.", *(f"{said}: {'reproduced' if holds else 'not so'}" for said, holds in orders)]
-    (folder / MARKDOWN).write_text("\n".join([f"## {grid.title}\n\n{grid.markdown()}", *(f"- {note}" for note in notes), ""]))
+    found = [f"{said}: {'reproduced' if holds else 'not so'}" for said, holds in orders]
+    notes = [f"Published: {wanted.source}.", *found, *of_other_code(runs)]
+    (folder / MARKDOWN).write_text(grid.section(notes))
     console = Console()
     console.print(grid.rich())
     for note in notes:
@@ -68,24 +70,27 @@ def runs_of(cfg: DictConfig) -> list[Path]:
     return [job.folder for job in jobs]
 
 
-def metrics_of(folders: Sequence[Path]) -> pl.DataFrame:
-    """What finished runs found on test weeks or, under leave-one-out, test items: means over them, by method.
+def of_other_code(runs: Sequence[FinishedRun]) -> list[str]:
+    """A note on each run that other code than this made: a finished run stands until it is moved away."""
+    code = lambda run: run.record.get("code") or {}
+    words = lambda of: f"commit {of.get('commit')}{', changed since' if of.get('dirty') else ''}"
+    now = code_version()
+    return [f"{run.folder} was made by other code ({words(code(run))}): move it away to run it again." for run in runs if code(run) != now]
+
+
+def metrics_of(runs: Sequence[FinishedRun]) -> pl.DataFrame:
+    """What runs that differ by their seed only found on test weeks or, under leave-one-out, test items: means over them, by method.
 
     Raises:
-        TrainingError: one has not finished.
+        DataError: they differ by more.
     """
-    tables = []
-    for folder in folders:
-        metrics = read_table(folder, "metrics")
-        if metrics is None or read_record(folder).get("status") != FINISHED:
-            raise TrainingError(f"{folder} has not finished; finish it, or leave it out of runs=...")
-        tables.append(metrics.filter(split="test"))
-    every = pl.concat(tables)
-    means = [
-        over_seeds([of for table in tables if len(of := table.filter(method=method))]).select(pl.lit(method).alias("method"), pl.all())
-        for method in every["method"].unique(maintain_order=True)
-    ]
-    return pl.concat(means)
+    asked = [asked_of({**run.record["config"], "data": None, "seed": None}) for run in runs]  # of the data, digests were compared
+    if other := sorted({key for each in asked for key in each.keys() | asked[0].keys() if each.get(key) != asked[0].get(key)}):
+        raise DataError(
+            f"reproduce: the {len(runs)} runs are of several experiments ({', '.join(other[:4])}); give runs that differ by their seed only"
+        )
+    methods = runs[0].metrics["method"].unique(maintain_order=True)
+    return pl.concat([Row(method, method, "", runs).summary for method in methods]).filter(split="test")
 
 
 def table_of(wanted: DictConfig, metrics: pl.DataFrame) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from seasonrec.data.dataset import Dataset, Split
 from seasonrec.errors import ConfigError, DataError
@@ -21,7 +21,10 @@ from seasonrec.evaluation.tables import grid, selection_score
 from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
 from seasonrec.experiments.plots import JOINT
-from seasonrec.experiments.record import FINISHED, RECORD, RunRecord, plain, read_record
+from seasonrec.experiments.processes import refuse_other_settings
+from seasonrec.experiments.ranks import follows
+from seasonrec.experiments.recommender import unchanged
+from seasonrec.experiments.record import RunRecord, is_finished, plain_config
 from seasonrec.experiments.report import write_report
 from seasonrec.schema import DAY, WEEK
 
@@ -37,30 +40,34 @@ def roll(cfg: DictConfig, once: Callable[[DictConfig], Any], judge_of: Callable[
     The folder of the whole is that of a run: its lists are those of all cut-offs, and so are its metrics, tests and report. Beside them
     stand rolling.csv and rolling.md, by cut-off and quarter. Runs that had finished are not run again.
 
+    Of processes that torchrun or srun started, rank 0's does all this; the others lend their devices to each cut-off's run, and return NaN.
+
     Args:
         once: runs a config whose `eval.split` is a cut-off's.
         judge_of: makes the judge of all lists.
 
     Raises:
-        ConfigError: the run ends before its test weeks, or the cut-offs do not go together.
-        DataError: the data are too short for any cut-off.
+        ConfigError: the run ends before its test weeks, the cut-offs do not go together, or that of one was run with other settings.
+        DataError: the data are too short for any cut-off, or have changed since the run began.
     """
     if cfg.get("stage", "whole") != "whole":
         raise ConfigError(f"eval.rolling tests, but stage={cfg.stage} ends before that; leave one of them out")
+    if "trainer" in cfg and follows(cfg.trainer):
+        return accompany(cfg, once)
     folder = Path(cfg.paths.run)
-    with RunRecord(folder, plain(OmegaConf.to_container(cfg, resolve=True), "config")) as record:
+    with RunRecord(folder, plain_config(cfg)) as record:
         with record.stage("data"):
-            dataset = dataset_of(cfg)
+            dataset = unchanged(dataset_of(cfg), folder)
             splits = cut_offs(dataset, **cfg.eval.rolling)
             dataset = replace(dataset, split=Split(splits[0].validation, (splits[0].test[0], splits[-1].test[1])))
             record.data(dataset)
-        runs = {split: folder / CUT_OFFS / dataset.date_of(split.test[0]) for split in splits}
-        for split, place in runs.items():
-            with record.stage(f"cut-off {place.name}"):
-                run_once(cfg, split, place, once)
+        runs = [config_at(cfg, dataset, split) for split in splits]
+        for own in runs:
+            with record.stage(f"cut-off {Path(own.paths.run).name}"):
+                run_once(own, once)
         with record.stage("evaluation"):
             judge = judge_of(cfg, dataset, folder)
-            judge_together(judge, dataset, list(runs.values()))
+            judge_together(judge, dataset, [Path(own.paths.run) for own in runs])
             score = write(judge, dataset, splits, record, cfg.eval.n_paired)
         with record.stage("report"):
             report = write_report(folder)
@@ -100,21 +107,42 @@ def cut_offs(dataset: Dataset, *, n_weeks: int, every: int, n_validation: int, m
     return usable
 
 
-def run_once(cfg: DictConfig, split: Split, folder: Path, once: Callable[[DictConfig], Any]) -> None:
-    """The run of one cut-off, unless it has finished already."""
-    if (folder / RECORD).exists() and read_record(folder).get("status") == FINISHED:
-        return
+def accompany(cfg: DictConfig, once: Callable[[DictConfig], Any]) -> float:
+    """Lends this process's device to the run of every cut-off; NaN. Those that had finished ask nothing of it, so none is left out."""
+    dataset = dataset_of(cfg)
+    for split in cut_offs(dataset, **cfg.eval.rolling):
+        once(config_at(cfg, dataset, split))
+    return math.nan
+
+
+def config_at(cfg: DictConfig, dataset: Dataset, split: Split) -> DictConfig:
+    """The config of one cut-off's run, in a folder named by its first test week."""
     own = cfg.copy()
     own.eval.rolling, own.eval.split = None, {part: list(weeks) for part, weeks in asdict(split).items()}
-    own.paths.run = str(folder)
+    own.paths.run = str(Path(cfg.paths.run) / CUT_OFFS / dataset.date_of(split.test[0]))
     if own.get("resume"):  # the whole goes on: so does each of its runs, by its folder
         own.resume = None
-    log.info("cut-off %s: test weeks %d to %d", folder.name, *split.test)
-    once(own)
+    return own
+
+
+def run_once(own: DictConfig, once: Callable[[DictConfig], Any]) -> None:
+    """The run of one cut-off, unless it has finished already.
+
+    Raises:
+        ConfigError: its folder holds a run of other settings.
+    """
+    folder = Path(own.paths.run)
+    refuse_other_settings(plain_config(own), folder)
+    if not is_finished(folder):
+        log.info("cut-off %s: test weeks %d to %d", folder.name, *own.eval.split.test)
+        once(own)
 
 
 def judge_together(judge: Judge, dataset: Dataset, runs: Sequence[Path]) -> None:
-    """Judges every method's lists of all cut-offs as if they were of one run; no two of them rank for the same week."""
+    """Judges every method's lists of all cut-offs as if they were of one run; no two of them rank for the same week.
+
+    Without calibration: validation weeks of one cut-off are test weeks of the one before.
+    """
     for path in sorted((runs[0] / "lists").glob("*.parquet")):
         lists = {}
         for split in SPLITS:
@@ -122,13 +150,13 @@ def judge_together(judge: Judge, dataset: Dataset, runs: Sequence[Path]) -> None
             (judge.folder / place).parent.mkdir(parents=True, exist_ok=True)
             pl.concat([pl.scan_parquet(run / place) for run in runs]).sink_parquet(judge.folder / place)
             lists[split] = read_lists(judge.folder / place, dataset)
-        judge.judge(path.stem, lists)
+        judge.judge(path.stem, lists, calibrate=False)
 
 
 def write(judge: Judge, dataset: Dataset, splits: Sequence[Split], record: RunRecord, n_resamples: int) -> float:
     """Writes the tables of all cut-offs together and apart; the selection metric, NaN if there is no joint model."""
     record.table("metrics", judge.metrics)
-    record.table("weeks", judge.weeks())
+    record.table("weeks", judge.weeks().filter(split="test"))  # nearly all validation weeks are test weeks of another cut-off too
     table = by_part(judge, dataset, splits)
     record.table(TABLE, table)
     parts = table["split"].unique(maintain_order=True)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import polars as pl
 import pytorch_lightning as lightning
@@ -19,6 +19,7 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.labels import season_labels
+from seasonrec.evaluation.scorer import Scorer
 from seasonrec.evaluation.tables import selection_score
 from seasonrec.experiments.build import Joint, baseline_nodes, baselines_of, cache_folder, calendar_of, dataset_of, joint_of, texts_of
 from seasonrec.experiments.examples import write_examples
@@ -27,7 +28,7 @@ from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
 from seasonrec.experiments.judge_ratings import RatingJudge, judge_rating_baselines
 from seasonrec.experiments.ranks import Ranks, follow, follows
 from seasonrec.experiments.recommender import FITS, Recommender, unchanged
-from seasonrec.experiments.record import PRUNED, RunRecord, read_record
+from seasonrec.experiments.record import PRUNED, RunRecord, plain_config, read_record
 from seasonrec.experiments.report import write_ratings, write_report
 from seasonrec.experiments.rolling import roll
 from seasonrec.experiments.shared_encoder import describe, judge_tuned
@@ -69,11 +70,6 @@ def resumed(cfg: DictConfig) -> DictConfig:
     own = OmegaConf.create(read_record(cfg.resume)["config"])
     own.resume, own.paths.run = cfg.resume, str(Path(cfg.resume).resolve())
     return own
-
-
-def plain_config(cfg: DictConfig) -> dict[str, Any]:
-    """The composed configuration in plain containers, interpolations resolved."""
-    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
 def begin(cfg: DictConfig) -> None:
@@ -236,14 +232,23 @@ def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTex
     Args:
         texts: the shop's texts by the splits to judge on, the last one's for the distance within lists.
         names: of the baselines to judge; None for all.
+
+    Raises:
+        ConfigError: a baseline that predicts ratings and ranks nothing.
     """
     baselines = {split: {REFERENCE: instantiate(cfg.eval.reference), **baselines_of(cfg, of_split)} for split, of_split in texts.items()}
+    names = names or list(baselines["validation"])
+    for name in names:
+        if not isinstance(baselines["validation"][name], Scorer):
+            raise ConfigError(
+                f"baseline.{name} ranks nothing; baseline=ratings is for stage=ratings, give baseline=default or baseline=none"
+            )
     *_, last = texts.values()
     nodes = {REFERENCE: cfg.eval.reference, **baseline_nodes(cfg, last.trained)}
     configs = {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items()}
     # Texts as known at a cut-off come from data and encoder.
     encoder, vectors = OmegaConf.to_container(cfg.encoder, resolve=True), last.item_vectors()
-    for name in names or baselines["validation"]:
+    for name in names:
         config = {"method": configs[name], "encoder": encoder}
         scorer = lambda split, name=name: baselines[split][name]
         lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in texts}

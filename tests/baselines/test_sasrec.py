@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from seasonrec.baselines.sasrec import Block, SasRec, Sequences, Transformer
 from seasonrec.data.timeline import Timeline
-from seasonrec.errors import ConfigError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.leave_one_out import rank_leave_one_out
 from seasonrec.evaluation.scorer import Scorer
 
@@ -68,6 +68,11 @@ def test_too_short_histories_are_learnt_from_for_one_epoch():
     scorer = SasRec(**SMALL)
     scorer.fit(walks(n_steps=2).as_of(100))
     assert scorer.n_epochs == 1
+
+
+def test_histories_of_one_event_are_an_error_that_says_what_is_wanted():
+    with pytest.raises(DataError, match="sasrec: none of 121 users has two events to learn from, wanted at least one who has; give longer"):
+        rank_leave_one_out(SasRec(**SMALL), walks(n_steps=3), "test")
 
 
 def test_histories_stand_at_the_right_end():

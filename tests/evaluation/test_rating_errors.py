@@ -101,6 +101,11 @@ def test_data_without_ratings_are_refused(random_timeline):
         predict(Noting(), random_timeline, random_timeline.queries(range(10, 12)))
 
 
+def test_weeks_without_a_pair_are_refused(rated):
+    with pytest.raises(DataError, match="the weeks have no pair to rate, wanted at least one; choose weeks in which"):
+        predict(Noting(), rated, rated.queries(range(100, 102)))
+
+
 class Growing:
     """Rates 3, 3.5, 4, ... from epoch to epoch."""
 

@@ -127,6 +127,10 @@ def test_claims_are_checked_and_said_in_words(done):
     assert "wanted at least 0.001: reached" in said
 
 
+def test_the_notes_name_the_weeks(done):
+    assert "queries of the test weeks that all variants have" in (done / "report.md").read_text()
+
+
 def test_finished_runs_are_found_again_and_a_failed_one_is_named_and_run_once_more(ablate, pretended, capsys, tmp_path):
     pretended.fails = ("without_content/seed1",)
     with pytest.raises(SystemExit) as end:
@@ -152,6 +156,8 @@ def test_a_folder_with_runs_of_other_settings_is_refused(ablate, done, pretended
         ("ablation.claims=[{variant:hole,over:whole,slice:all,metric:mrr,at_least:1}]", "hole is no variant; did you mean 'whole'"),
         ("+ablation.variants.whole=[]", "ablation.variants.whole: that is the model as it is"),
         ("+ablation.variants.typo=['optim.lrr=1']", "typo, "),
+        ("stage=ratings", "whole: stage is 'ratings', but an ablation compares lists; give stage=whole or stage=selection"),
+        ("+ablation.variants.rates=['stage=ratings']", "rates: stage is 'ratings'"),
         ("+ablation.variants.typo=['~model.heads.cf.parts.nobody']", "typo, "),
     ],
 )

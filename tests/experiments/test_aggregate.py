@@ -180,6 +180,26 @@ def test_the_same_experiment_with_the_same_seed_counts_once(experiments, tmp_pat
     assert f"left out: {experiments / 'base0'} is the same experiment with the same seed as {again}" in caplog.text
 
 
+def of_weeks(run, **split):
+    """The run, which says that it had other weeks."""
+    record = read_record(run)
+    record["data"]["split"] = split
+    (run / "run.json").write_text(json.dumps(record))
+    return run
+
+
+def test_a_run_of_several_cut_offs_is_the_whole_and_not_the_last_of_them(experiments, tmp_path):
+    whole = changed(experiments / "base0", tmp_path / "whole")
+    of_weeks(changed(experiments / "base0", whole / "cut_offs/2022-10-24"), validation=[56, 59], test=[60, 69])
+    assert folders_of(str(tmp_path)) == [whole]
+
+
+def test_the_same_experiment_on_other_weeks_is_not_the_same_run(experiments, tmp_path):
+    cut_off = of_weeks(changed(experiments / "base0", tmp_path / "cut_off"), validation=[56, 59], test=[60, 69])
+    with pytest.raises(DataError, match="these runs saw 2 data sets or splits"):
+        finished_runs([experiments / "base0", cut_off])
+
+
 def test_a_run_that_has_not_finished_is_left_out_by_name(experiments, tmp_path, caplog):
     failed = changed(experiments / "base1", tmp_path / "failed")
     (failed / "run.json").write_text(json.dumps(read_record(failed) | {"status": "failed"}))

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
 from seasonrec.errors import ConfigError, DataError
@@ -175,6 +176,19 @@ def test_a_sweep_that_has_its_flag_gets_no_second_one():
 )
 def test_check_data_takes_a_bare_file_name(given, rewritten):
     assert cli.rewrite("check-data", given) == rewritten
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "value"),
+    [
+        ("check-data", "C:\\data\\", "C:\\data\\"),
+        ("recommend", "users=C:\\ids\\", "C:\\ids\\"),
+        ("reproduce", r"data.path='it\'s.csv'", [r"data.path='it\'s.csv'"]),
+    ],
+)
+def test_backslashes_and_quotes_reach_hydra_as_they_were_given(verb, given, value):
+    *_, last = OverridesParser.create().parse_overrides(cli.rewrite(verb, [given]))
+    assert last.value() == value
 
 
 @pytest.mark.parametrize(("given", "ids"), [("1,7,12", "1,7,12"), ("007", "007"), ("1e5", "1e5"), ("vip.txt", "vip.txt"), ("'a b'", "a b")])

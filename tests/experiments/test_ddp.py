@@ -164,6 +164,8 @@ def test_both_processes_learn_and_agree_on_what_each_epoch_was_worth(together):
         ({"devices": [0, 2]}, 2),
         ({"devices": "auto", "accelerator": "cpu"}, 1),
         ({"devices": "2"}, 2),
+        ({"devices": "0,1"}, 2),
+        ({"devices": "3,"}, 1),
     ],
 )
 def test_a_process_for_each_device_of_each_machine(trainer, n):
@@ -173,6 +175,13 @@ def test_a_process_for_each_device_of_each_machine(trainer, n):
 def test_several_machines_need_something_that_starts_their_processes():
     with pytest.raises(ConfigError, match=r"trainer.num_nodes: several machines need torchrun or srun"):
         ranks.follows(OmegaConf.create({"devices": 1, "num_nodes": 2}))
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", {"_target_": "pytorch_lightning.strategies.FSDPStrategy"}])
+def test_processes_that_each_have_a_part_of_the_model_are_refused(strategy):
+    with pytest.raises(ConfigError, match=r"trainer.strategy: under FSDP .*take trainer=ddp"):
+        ranks.follows(OmegaConf.create({"devices": 2, "strategy": strategy}))
+    assert not ranks.follows(OmegaConf.create({"devices": 1, "strategy": strategy}))
 
 
 def test_processes_that_come_together_need_a_folder_by_name(words, command, monkeypatch, capsys, tmp_path):

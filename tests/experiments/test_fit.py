@@ -109,6 +109,12 @@ def test_without_callbacks_the_best_epochs_weights_are_taken_too(composed, joint
     assert same(learnt(model.model), scripted.learnt[1])
 
 
+def test_a_trainer_of_the_users_own_may_say_nothing_of_a_progress_bar(cfg, joint, selection_fit, tmp_path):
+    with open_dict(cfg.trainer):
+        del cfg.trainer["enable_progress_bar"]
+    assert selection_fit(joint(SHORT), tmp_path, Scripted(1.0, 3.0, 2.0)).run(cfg).n_epochs == 2
+
+
 def test_training_stops_after_as_many_epochs_without_a_new_best_as_configured(composed, joint, selection_fit, tmp_path):
     scripted = Scripted(1.0, 3.0, 2.0, 2.0, 9.0)
     outcome = selection_fit(joint(SHORT), tmp_path, scripted).run(

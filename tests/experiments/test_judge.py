@@ -138,6 +138,13 @@ def test_judged_lists_lie_in_the_runs_folder(fresh, dataset):
         np.testing.assert_array_equal(read_lists(fresh.folder / path, dataset).items, lists[split].items)
 
 
+@pytest.mark.parametrize("calibrate", [True, False])
+def test_lists_may_be_judged_without_calibration(fresh, calibrate):
+    lists = {split: fresh.rank("by_row", ByRow([]), split) for split in ("validation", "test")}
+    fresh.judge("by_row", lists, calibrate=calibrate)
+    assert ("ece" in fresh.of("by_row", "test")["metric"]) == calibrate
+
+
 def test_a_table_of_one_method_and_split_is_a_part_of_all(judge):
     assert_frame_equal(judge.of("popular_4_weeks", "test"), judge.metrics.filter(method="popular_4_weeks", split="test"))
     assert judge.metrics["method"].unique(maintain_order=True).to_list() == ["personal_frequency", "popular_4_weeks"]

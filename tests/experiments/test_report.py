@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from seasonrec.errors import DataError
 from seasonrec.evaluation.tables import HEADLINES
 from seasonrec.experiments.record import RunRecord, read_table
-from seasonrec.experiments.report import write_report
+from seasonrec.experiments.report import write_ratings, write_report
 
 METHODS = ("popular", "personal", "joint")
 EVIL = "<script>alert('christmas')</script>"
@@ -263,6 +263,17 @@ def test_parts_that_do_not_add_up_are_told(tmp_path):
     metrics().write_csv(tmp_path / "metrics.csv")
     examples().with_columns(pl.col("score") + 0.25).write_csv(tmp_path / "examples.csv")
     assert "The parts do not add up to the score: they differ by up to 0.25." in Page(write_report(tmp_path).read_text()).text
+
+
+def test_a_run_of_ratings_says_what_of_the_encoder_learnt_and_nothing_of_before_and_after(tmp_path):
+    language = dict.fromkeys(("tokens_per_text", "cut_texts", "unknown_tokens", "split_words", "pieces_per_word"), 0.5)
+    rows = [("joint", split, "ratings", name, None, 0.5, 0.4, 0.6, 9) for split in ("validation", "test") for name in ("rmse", "mae")]
+    with RunRecord(tmp_path, {}) as record:
+        record.facts(encoder={"trainable_share": 0.75, "language": language | {"n_texts": 9, "loss_of": None}})
+        record.table("metrics", pl.DataFrame(rows, schema=metrics().columns, orient="row"))
+    page = Page(write_ratings(tmp_path).read_text())
+    assert ["parameters that learn ", "75.00% "] in [row for rows in page.tables for row in rows]
+    assert "It did not learn" not in page.text
 
 
 def test_a_folder_without_metrics_is_an_error(tmp_path):

@@ -1,29 +1,33 @@
 """`seasonrec reproduce`: what it runs, what it puts beside each other, and when it fails."""
 
+import json
+import shutil
+
 import polars as pl
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from seasonrec.errors import TrainingError
 from seasonrec.experiments import cli, reproduce
-from seasonrec.experiments.record import read_table
+from seasonrec.experiments.aggregate import finished_runs
+from seasonrec.experiments.record import read_record, read_table
 from seasonrec.experiments.reproduce import metrics_of, orders_of, table_of
 from seasonrec.metrics import METRICS
 
 
 @pytest.fixture
 def published(run, tmp_path):
-    """Writes a config that says what was published of the run's two baselines: its own values, some of them changed."""
+    """Writes a config that says what was published of the run's two baselines: its own values, some of them changed; the command."""
     found = {method: _value(run, method) for method in ("personal_frequency", "popular_4_weeks")}
 
-    def write(order=("personal_frequency", "popular_4_weeks"), **changed):
+    def write(*runs, order=("personal_frequency", "popular_4_weeks"), **changed):
         values = {method: {"all": {"ndcg@10": value}} for method, value in (found | changed).items()}
         mine = {"name": "mine", "source": "a paper", "verb": "evaluate", "words": [], "seeds": [0], "absolute": 0.001, "relative": 0.0}
         orders = [{"slice": "all", "metric": "ndcg@10", "methods": list(order)}]
         (tmp_path / "conf/reproduce").mkdir(parents=True, exist_ok=True)
         (tmp_path / "conf/reproduce/mine.yaml").write_text(yaml.safe_dump(mine | {"published": values, "orders": orders}))
-        return ["reproduce", "mine", f"folder={tmp_path / 'out'}", f"runs={run}", "--config-dir", str(tmp_path / "conf")]
+        given = f"runs=[{','.join(map(str, runs or [run]))}]"
+        return ["reproduce", "mine", f"folder={tmp_path / 'out'}", given, "--config-dir", str(tmp_path / "conf")]
 
     return write
 
@@ -91,13 +95,57 @@ def test_a_name_may_stand_bare_and_other_keys_are_for_the_runs(given, rewritten)
 
 
 def test_values_are_means_over_the_runs(two_seeds):
-    found = metrics_of([two_seeds / "0", two_seeds / "1"]).filter(method="joint", slice="all", metric="ndcg@10")["value"][0]
+    runs = finished_runs([two_seeds / "0", two_seeds / "1"])
+    found = metrics_of(runs).filter(split="test", method="joint", slice="all", metric="ndcg@10")["value"][0]
     assert found == pytest.approx((_value(two_seeds / "0", "joint") + _value(two_seeds / "1", "joint")) / 2)
 
 
-def test_a_run_that_has_not_finished_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="has not finished"):
-        metrics_of([tmp_path])
+@pytest.fixture
+def copied(run, tmp_path):
+    """Copies what is read of the run, its record changed; the folder."""
+
+    def copy(**changed):
+        (tmp_path / "copy").mkdir()
+        shutil.copy(run / "metrics.csv", tmp_path / "copy")
+        (tmp_path / "copy/run.json").write_text(json.dumps(read_record(run) | changed))
+        return tmp_path / "copy"
+
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "message"),
+    [
+        ("data", {"digest": "another shop"}, "these runs saw 2 data sets"),
+        ("config", {"baseline": {}}, "the 2 runs are of several experiments (baseline); give runs that differ by their seed only"),
+    ],
+)
+def test_runs_that_differ_by_more_than_their_seed_are_refused(published, copied, command, run, capsys, part, changed, message):
+    other = copied(seed=1, **{part: read_record(run)[part] | changed})
+    with pytest.raises(SystemExit):
+        command(*published(run, other))
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_same_seed_counts_once_and_a_run_that_has_not_finished_not_at_all(published, copied, command, run, capsys):
+    again = copied()
+    read_table(run, "metrics").with_columns(value=pl.lit(0.0)).write_csv(again / "metrics.csv")
+    command(*published(again, run))
+    (again / "run.json").write_text(json.dumps(read_record(run) | {"status": "failed"}))
+    with pytest.raises(SystemExit):
+        command(*published(again))
+    assert "none of 1 runs has finished" in capsys.readouterr().err
+
+
+def test_a_run_of_other_code_is_named(published, copied, command, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "code_version", lambda: read_record(run)["code"])
+    command(*published())
+    assert "other code" not in (tmp_path / "out/report.md").read_text()
+    old = copied(code={"commit": "abc", "dirty": True})
+    command(*published(old))
+    note = "was made by other code (commit abc, changed since): move it away to run it again."
+    assert f"- {old} {note}" in (tmp_path / "out/report.md").read_text()
+    assert note in " ".join(capsys.readouterr().out.split())
 
 
 def test_its_runs_get_its_words_those_of_the_command_line_and_its_seeds(command, tmp_path, monkeypatch, capsys):

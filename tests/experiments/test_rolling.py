@@ -1,11 +1,14 @@
 """`eval=rolling`: which weeks are tested, that a cut-off knows nothing of later ones, and that the whole is the sum of its cut-offs."""
 
+import json
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
+from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
 
 from seasonrec.data.dataset import Split
@@ -103,14 +106,60 @@ def test_purchases_after_a_cut_offs_test_weeks_change_nothing_in_its_run(command
         assert_frame_equal(own, other)
 
 
-def test_cut_offs_that_had_finished_are_not_run_again(rolled, composed, dataset, tmp_path):
-    cfg, ran = composed("eval=rolling"), []
-    split = Split((46, 49), (50, 59))
-    rolling.run_once(cfg, split, rolled / "cut_offs" / FIRST, ran.append)
-    rolling.run_once(cfg, split, tmp_path / "new", ran.append)
+def test_weeks_of_the_whole_are_tested_ones_alone_for_its_validation_weeks_are_tested_too(rolled):
+    assert read_table(rolled, "weeks")["split"].unique().to_list() == ["test"]
+
+
+def test_the_whole_is_not_calibrated_for_its_validation_weeks_are_later_than_some_tested_ones(rolled):
+    of = lambda folder: read_table(folder, "metrics").filter(metric="ece", split="test")["value"]
+    assert len(of(rolled)) == 0
+    assert len(of(rolled / "cut_offs" / FIRST)) == 2
+
+
+@pytest.fixture
+def first_cut_off(rolled, dataset):
+    """The config of the first cut-off's run, in the folder of another whole."""
+
+    def make(folder, *changes):
+        cfg = OmegaConf.create(read_record(rolled)["config"])
+        cfg.paths.run = str(folder)
+        cfg.merge_with_dotlist(list(changes))
+        return rolling.config_at(cfg, dataset, Split((46, 49), (50, 59)))
+
+    return make
+
+
+def test_cut_offs_that_had_finished_are_not_run_again(rolled, first_cut_off, tmp_path):
+    ran = []
+    rolling.run_once(first_cut_off(rolled, "eval.batch_size=7"), ran.append)
+    rolling.run_once(first_cut_off(tmp_path), ran.append)
     (own,) = ran
-    assert own.paths.run == str(tmp_path / "new")
+    assert own.paths.run == str(tmp_path / "cut_offs" / FIRST)
     assert (own.eval.rolling, own.eval.split) == (None, {"validation": [46, 49], "test": [50, 59]})
+
+
+def test_cut_offs_of_other_settings_are_not_taken_for_those_asked_for(rolled, first_cut_off):
+    with pytest.raises(ConfigError, match=rf"{FIRST}: the run there has other settings \(encoder.max_length, seed\); name another folder"):
+        rolling.run_once(first_cut_off(rolled, "encoder.max_length=8", "seed=1"), pytest.fail)
+
+
+def test_cut_offs_of_data_that_have_changed_since_are_refused(rolled, composed, tmp_path):
+    record = read_record(rolled)
+    record["data"]["digest"] = "f" * 32
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    cfg = composed(*TWO)
+    cfg.paths.run = str(tmp_path)
+    with pytest.raises(DataError, match="the data have changed"):
+        rolling.roll(cfg, pytest.fail, pytest.fail)
+
+
+def test_a_process_of_another_rank_goes_along_to_every_cut_off_and_writes_nothing(rolled, composed, monkeypatch, tmp_path):
+    monkeypatch.setattr(rolling, "follows", lambda trainer: trainer.devices == 1)
+    cfg, ran, before = composed(*TWO), [], (rolled / "run.json").read_bytes()
+    cfg.paths.run = str(rolled)  # where all cut-offs have finished
+    assert math.isnan(rolling.roll(cfg, ran.append, pytest.fail))
+    assert [own.eval.split.test for own in ran] == [[50, 59], [60, 69]]
+    assert (rolled / "run.json").read_bytes() == before
 
 
 def test_the_joint_model_is_tested_quarter_by_quarter(dataset):

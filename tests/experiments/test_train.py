@@ -14,7 +14,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from polars.testing import assert_frame_equal
 
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import evaluate
 from seasonrec.evaluation.labels import fourth_day, season_labels
@@ -22,6 +22,7 @@ from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments import train
 from seasonrec.experiments.build import calendar_of
 from seasonrec.experiments.fit import Fit
+from seasonrec.experiments.judge import SPLITS
 from seasonrec.experiments.record import TABLES, read_record, read_table
 
 METHODS = ["personal_frequency", "popular_4_weeks", "joint"]
@@ -82,6 +83,12 @@ def test_every_number_can_be_recomputed_from_the_lists_alone(run, dataset, texts
 def _vectors(texts, dataset):
     """Those of the test weeks' texts, which in this shop are the same as earlier but for what was not sold yet."""
     return texts.encoder.encode(dataset.item_texts(dataset.start_of(dataset.split.test[0])))
+
+
+def test_baselines_that_predict_ratings_are_refused_where_items_are_ranked(composed, judge, texts):
+    cfg = composed("+baseline.mine._target_=seasonrec.baselines.ratings.MeanRating")
+    with pytest.raises(ConfigError, match=r"baseline\.mine ranks nothing; baseline=ratings is for stage=ratings"):
+        train.judge_baselines(cfg, judge, dict.fromkeys(SPLITS, texts))
 
 
 def test_the_selection_metric_and_its_epoch_are_on_record(run):

@@ -83,7 +83,9 @@ def devices(n_workers: int, gpus_per_trial: int) -> list[dict[str, str]]:
     if not gpus:
         return [{} for _ in range(n_workers)]
     if (wanted := n_workers * gpus_per_trial) > len(gpus):
-        raise ConfigError(f"sweep: {n_workers} workers with {gpus_per_trial} GPUs each want {wanted}, there are {len(gpus)}")
+        raise ConfigError(
+            f"n_workers: {n_workers} workers with {gpus_per_trial} GPUs each want {wanted}, there are {len(gpus)}; lower one of the two"
+        )
     shares = [gpus[n * gpus_per_trial : (n + 1) * gpus_per_trial] for n in range(n_workers)]
     return [{"CUDA_VISIBLE_DEVICES": ",".join(share)} for share in shares]
 
@@ -97,8 +99,8 @@ def shared_out(words: Sequence[str], n_workers: int, gpus: int, group: str) -> l
     """
     n_threads = max(1, (os.cpu_count() or 1) // n_workers)
     own = {"n_threads": f"n_threads={n_threads}", "group": word("group", group)}
-    if gpus > 1:
-        own |= {"trainer.devices": f"trainer.devices={gpus}", "trainer.strategy": "++trainer.strategy=ddp"}
+    if gpus > 1:  # the trainer whole, for how it shares batches and synchronises goes with its strategy
+        own |= {"trainer": "trainer=ddp", "trainer.devices": f"trainer.devices={gpus}"}
     given = {each.lstrip("+").partition("=")[0] for each in words}
     return [each for key, each in own.items() if key not in given]
 

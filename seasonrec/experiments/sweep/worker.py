@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from seasonrec.errors import TrainingError
 from seasonrec.evaluation.selection import METRIC
+from seasonrec.experiments.overrides import quoted
 from seasonrec.experiments.record import FINISHED, PRUNED, RECORD, read_record, read_table
 from seasonrec.experiments.sweep.space import Values
 from seasonrec.experiments.sweep.study import FOLDER, OUTCOMES, REASON, VALUES, Plan, SharedStudy
@@ -193,13 +194,8 @@ def _text(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ",".join(map(_text, value)) + "]"
     if isinstance(value, str) and not (PLAIN.fullmatch(value) and not READ_AS_OTHER.fullmatch(value)):
-        return _quoted(value)
+        return quoted(value)
     return str(value)
-
-
-def _quoted(text: str) -> str:
-    """A text as Hydra takes it as it stands: a backslash counts only before a quote, or at the end."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (r"\'" if found[2] else ""), text) + "'"
 
 
 def error_of(folder: Path) -> str:

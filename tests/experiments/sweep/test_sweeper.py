@@ -19,7 +19,7 @@ from seasonrec.errors import ConfigError
 from seasonrec.experiments.cli import conf_dir
 from seasonrec.experiments.config import TrainConfig, check_config
 from seasonrec.experiments.sweep import worker
-from seasonrec.experiments.sweep.run import devices
+from seasonrec.experiments.sweep.run import devices, shared_out
 from seasonrec.experiments.sweep.study import FOLDER, Plan
 from seasonrec.experiments.sweep.sweeper import shared_words
 
@@ -146,10 +146,22 @@ def test_the_words_of_the_study_itself_are_not_those_of_its_trials():
 def test_each_worker_has_gpus_of_its_own(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert devices(2, 2) == [{"CUDA_VISIBLE_DEVICES": "4,5"}, {"CUDA_VISIBLE_DEVICES": "6,7"}]
-    with pytest.raises(ConfigError, match="3 workers with 2 GPUs each want 6, there are 4"):
+    with pytest.raises(ConfigError, match=r"^n_workers: 3 workers with 2 GPUs each want 6, there are 4; lower one"):
         devices(3, 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert devices(2, 1) == [{}, {}]
+
+
+def test_several_gpus_of_each_worker_train_as_the_shipped_trainer_does_unless_another_is_chosen():
+    words = ["trainer.max_epochs=2"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        trainer = compose("train", [*words, *shared_out(words, 2, 4, "grid")]).trainer
+        wanted = compose("train", [*words, "trainer=ddp", "trainer.devices=4"]).trainer
+    assert trainer == wanted
+    assert not trainer.use_distributed_sampler
+    assert shared_out(["trainer=mine"], 2, 4, "grid")[-1] == "trainer.devices=4"
+    assert not [word for word in shared_out(["trainer=mine"], 2, 4, "grid") if word.startswith("trainer=")]
+    assert not [word for word in shared_out([], 2, 1, "grid") if word.startswith("trainer")]
 
 
 @pytest.mark.parametrize("choice", sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml") if path.stem != "default"))

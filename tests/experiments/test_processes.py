@@ -1,0 +1,60 @@
+"""Runs in processes of their own: which folder is whose, and how all end together."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from seasonrec.errors import ConfigError
+from seasonrec.experiments import processes
+from seasonrec.experiments.processes import Job, plain_config, run_all
+
+
+def test_a_run_that_ends_before_its_test_weeks_is_not_one_that_goes_on_to_them(composed, tmp_path):
+    selection, whole = (plain_config(composed(f"stage={stage}")) for stage in ("selection", "whole"))
+    (tmp_path / "run.json").write_text(json.dumps({"status": "finished", "config": selection}))
+    Job("whole, seed 0", tmp_path, [], selection).check()
+    with pytest.raises(ConfigError, match=r"the run there has other settings \(stage\)"):
+        Job("whole, seed 0", tmp_path, [], whole).check()
+
+
+class Endless:
+    """A process that runs until it is killed, and whose thread then has time to end."""
+
+    def __init__(self):
+        self.runs, self.killed = threading.Event(), threading.Event()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def wait(self):
+        self.runs.set()
+        self.killed.wait(10)
+        return -9
+
+    def kill(self):
+        self.killed.set()
+        time.sleep(0.2)
+
+
+def test_ctrl_c_ends_all_processes_and_is_what_the_caller_sees(monkeypatch, tmp_path):
+    endless = Endless()
+
+    def started(verb, words, folder, environment):
+        if folder.name == "endless":
+            return endless
+        endless.runs.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "started", started)
+    monkeypatch.setattr(processes, "flags", lambda: [])
+    monkeypatch.setattr(processes, "devices", lambda n_workers, gpus: [{}] * n_workers)
+    jobs = [Job(name, Path(tmp_path / name), [], {}) for name in ("interrupted", "endless")]
+    with pytest.raises(KeyboardInterrupt):
+        run_all(jobs, n_workers=2)
+    assert endless.killed.is_set()

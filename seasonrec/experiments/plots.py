@@ -139,7 +139,7 @@ def ablation(table: pl.DataFrame) -> Figure:
         _dots(ax, part, {v: row for row, v in enumerate(variants)}, {v: HIGHLIGHT if sure.get(v) else OTHERS for v in variants})
         ax.axvline(0, color=QUIET, linewidth=0.8)
         ax.set_title(f"{name.replace('_', ' ')}\n{TITLES[metric]}")
-        ax.xaxis.set_major_locator(MaxNLocator(3))
+        ax.xaxis.set_major_locator(MaxNLocator(2))
     _name_rows(axes, variants)
     return figure
 

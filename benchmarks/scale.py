@@ -14,9 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,10 +24,10 @@ from omegaconf import DictConfig
 
 from seasonrec.data.dataset import Dataset
 from seasonrec.evaluation.ranking import rank
-from seasonrec.experiments import memory
 from seasonrec.experiments.build import dataset_of, joint_of, texts_of
 from seasonrec.experiments.cli import conf_dir
 from seasonrec.experiments.fit import Fit
+from seasonrec.experiments.record import RunRecord, plain_config, read_record
 from seasonrec.experiments.train import begin
 from seasonrec.schema import ITEM, TIME, USER
 
@@ -60,32 +57,29 @@ def _copies(frame: pl.DataFrame, n: int, ids: list[str]) -> pl.DataFrame:
 
 def run(n: int, words: list[str]) -> dict[str, float]:
     """What one size took: seconds and peak memory in GB of each stage."""
-    cfg, found = config(words), {}
+    cfg = config(words)
     begin(cfg)
-
-    @contextmanager
-    def stage(name: str) -> Iterator[None]:
-        memory.reset_peak()
-        start = time.perf_counter()
-        yield
-        found[f"{name}, s"], found[f"{name}, GB"] = time.perf_counter() - start, memory.peak() * MIB
-
-    with stage("copies"):
-        dataset = copies(dataset_of(cfg), n)
-    with stage("timeline"):
-        timeline = dataset.timeline
-        assert len(timeline.by_pair.time) == len(timeline.by_time.time)
-        _ = timeline.user_starts, timeline.first_seen, timeline.repeats
-    week = dataset.split.weeks["test"].start
-    with stage("model"):
-        joint = joint_of(cfg, dataset, texts_of(cfg, dataset, week))
-    with stage("epoch"), tempfile.TemporaryDirectory() as folder:
-        Fit("final", dataset, joint, week, Path(folder)).run(cfg)
-    queries = timeline.queries(dataset.split.weeks["test"])
-    drawn = np.sort(np.random.default_rng(0).permutation(len(queries))[:N_QUERIES])
-    with stage("ranking"):
-        rank(joint.scorer, timeline, queries.take(drawn))
-    return {"events": len(dataset.events), "products": dataset.n_items, "users": dataset.n_users, "queries": len(drawn), **found}
+    with tempfile.TemporaryDirectory() as folder, RunRecord(folder, plain_config(cfg)) as record:
+        with record.stage("copies"):
+            dataset = copies(dataset_of(cfg), n)
+        with record.stage("timeline"):
+            timeline = dataset.timeline
+            assert len(timeline.by_pair.time) == len(timeline.by_time.time)
+            _ = timeline.user_starts, timeline.first_seen, timeline.repeats
+        week = dataset.split.weeks["test"].start
+        with record.stage("model"):
+            joint = joint_of(cfg, dataset, texts_of(cfg, dataset, week))
+        with record.stage("epoch"):
+            Fit("final", dataset, joint, week, Path(folder)).run(cfg)
+        queries = timeline.queries(dataset.split.weeks["test"])
+        drawn = np.sort(np.random.default_rng(0).permutation(len(queries))[:N_QUERIES])
+        with record.stage("ranking"):
+            rank(joint.scorer, timeline, queries.take(drawn))
+        stages = read_record(folder)["stages"]
+    found = {"events": len(dataset.events), "products": dataset.n_items, "users": dataset.n_users, "queries": len(drawn)}
+    for stage in stages:
+        found |= {f"{stage['name']}, s": stage["seconds"], f"{stage['name']}, GB": stage["peak_memory_mb"] * MIB}
+    return found
 
 
 def measure(sizes: list[int], words: list[str]) -> None:

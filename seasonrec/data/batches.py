@@ -81,6 +81,12 @@ class History:
     user: Tensor
     known: Tensor
 
+    @property
+    def listed(self) -> tuple[Tensor, Tensor]:
+        """Query and column of each pair whose item is among the candidates, [n] each."""
+        among = self.column >= 0
+        return self.query[among], self.column[among]
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -229,9 +235,8 @@ class Moments:
 
     def __init__(self, season: SeasonContext, pool: Callable[[NDArray], NDArray] | None = None, max_gb: float = KEPT_GB):
         self._season, self._pool = season, pool
-        self._at = Kept(
-            self._make, lambda moment: moment.demand.nbytes + 5 * moment.item_gap.nbytes, max_gb * 1e9
-        )  # views of one time are equal
+        # Views of one time are equal.
+        self._at = Kept(self._make, lambda moment: moment.demand.nbytes + 5 * moment.item_gap.nbytes, max_gb * 1e9)
 
     @property
     def d_season(self) -> int:

@@ -23,7 +23,7 @@ from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.config import nearest
 from seasonrec.experiments.plots import JOINT
 from seasonrec.experiments.recommender import unchanged
-from seasonrec.experiments.record import RECORD, is_finished, read_record, read_table
+from seasonrec.experiments.record import FINISHED, RECORD, read_record, read_table
 from seasonrec.experiments.report import write_comparison
 from seasonrec.experiments.settings import labels, refuse_mixtures, settings_of
 from seasonrec.experiments.train import REFERENCE
@@ -135,7 +135,7 @@ def finished_runs(folders: Sequence[Path]) -> list[FinishedRun]:
     runs: dict[str, FinishedRun] = {}
     for folder in folders:
         record, metrics = read_record(folder), read_table(folder, "metrics")
-        if not is_finished(folder) or metrics is None:
+        if record.get("status") != FINISHED or metrics is None:
             log.warning("left out: %s has status %r%s", folder, record.get("status"), "" if metrics is not None else " and no metrics.csv")
             continue
         run = FinishedRun(folder, record, metrics)

@@ -188,21 +188,26 @@ def progress_of(what: str, total: int):
         yield lambda n: progress.advance(task, n)
 
 
-@cache
 def code_digest(method: type) -> str:
     """A digest of the source that makes a method's lists: results of other code are other results.
 
     Args:
         method: of a user's own its file counts too, but not what that imports.
     """
-    root = Path(seasonrec.__file__).parent
-    paths = sorted(path for pattern in CODE_OF_BASELINES for path in root.glob(pattern))
+    digest = hashlib.sha256(code_of_baselines())
     with suppress(TypeError, OSError):  # of a class that was typed into a notebook there is no file
-        paths.append(Path(inspect.getfile(method)))
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
+        digest.update(Path(inspect.getfile(method)).read_bytes())
     return digest.hexdigest()
+
+
+@cache
+def code_of_baselines() -> bytes:
+    """A digest of the source that all baselines share."""
+    root = Path(seasonrec.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in CODE_OF_BASELINES for path in root.glob(pattern)):
+        digest.update(path.read_bytes())
+    return digest.digest()
 
 
 # What a baseline's lists depend on.

@@ -62,9 +62,7 @@ class Gated(nn.Module):
         query = self.query(self.query_facts(batch)).exp()
         item = self.item(batch.demand).clamp(-LIMIT, LIMIT).exp()
         own = self.own.exp() - 1
-        listed = batch.history.column >= 0
-        pairs = batch.history.query[listed], batch.history.column[listed]
-        mixed = {}
+        pairs, mixed = batch.history.listed, {}
         for n, name in enumerate(self.heads):
             score = by_head[name] * item[:, n] * query[:, n, None]
             mixed[name] = score.index_put(pairs, score[pairs] * own[n], accumulate=True)
@@ -105,8 +103,7 @@ class Paired(Gated):
     def _gate(self, by_head: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """[B, C, n_heads]."""
         own = torch.zeros_like(batch.similar)
-        listed = batch.history.column >= 0
-        own[batch.history.query[listed], batch.history.column[listed]] = 1
+        own[batch.history.listed] = 1
         of_pairs = own, batch.similar, *(by_head[name].detach().expand_as(own) for name in self.heads)
         query, item = self.of_query(self.query_facts(batch)), self.of_item(batch.demand)
         rows = len(own) if torch.is_grad_enabled() else max(1, PAIRS // own.shape[1])

@@ -165,9 +165,7 @@ class FreshTexts(pl.Callback):
 
 def truth_of(batch: Batch) -> Truth:
     """What the queries of a batch, or of all processes' shares of it, bought, as the losses want it."""
-    h = batch.history
-    listed = h.column >= 0
-    own_query, own_column = (batch.whole.own_query, batch.whole.own_column) if batch.whole else (h.query[listed], h.column[listed])
+    own_query, own_column = (batch.whole.own_query, batch.whole.own_column) if batch.whole else batch.history.listed
     truth = batch.whole or batch
     is_new = ~torch.isin(truth.truth_query * batch.n_candidates + truth.truth_column, own_query * batch.n_candidates + own_column)
     return Truth(

@@ -114,9 +114,9 @@ def test_the_digest_of_the_code_changes_with_a_baseline_but_not_with_the_model(t
     for changed in (None, "heads/cf.py", "baselines/popular.py"):
         if changed:
             (tmp_path / changed).write_text("a = 2\n")
-        code_digest.cache_clear()
+        judging.code_of_baselines.cache_clear()
         digests.append(code_digest(ByRow))
-    code_digest.cache_clear()
+    judging.code_of_baselines.cache_clear()
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -125,9 +125,7 @@ def test_the_digest_of_the_code_changes_with_a_users_own_method(tmp_path, monkey
     digests = []
     for text in ("class Mine:\n    k = 1\n", "class Mine:\n    k = 2\n"):
         (tmp_path / "my_baseline.py").write_text(text)
-        code_digest.cache_clear()
         digests.append(code_digest(importlib.import_module("my_baseline").Mine))
-    code_digest.cache_clear()
     assert digests[0] != digests[1]
 
 

@@ -86,9 +86,8 @@ def _told(plan: Plan, trial: FrozenTrial) -> str:
 def _objectives(plan: Plan, study: optuna.Study, chosen: FrozenTrial | None) -> Html:
     rule = RULE if len(plan.objectives) > 1 else ONE
     rows = [[name, direction] for name, direction in plan.objectives.items()] + [[limit.name, "limit"] for limit in plan.limits]
-    values = (
-        "" if chosen is None else page.table(["key", "picked"], [[key, _text(value)] for key, value in chosen.user_attrs[VALUES].items()])
-    )
+    picked = [] if chosen is None else [[key, _text(value)] for key, value in chosen.user_attrs[VALUES].items()]
+    values = page.table(["key", "picked"], picked) if chosen else ""
     return Html(f"<p>{html.escape(rule)}</p>{page.table(['objective', 'wanted'], rows)}{values}")
 
 

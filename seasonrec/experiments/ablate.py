@@ -54,7 +54,9 @@ def ablate(cfg: DictConfig) -> pl.DataFrame:
     jobs = variants_of(cfg.ablation)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            failed = run_all([job for of in jobs.values() for job in of], cfg.ablation.n_workers, cfg.ablation.gpus_per_run)
+            # Seed by seed: an ablation that is interrupted has compared everything once.
+            in_turn = [job for of_seed in zip(*jobs.values(), strict=True) for job in of_seed]
+            failed = run_all(in_turn, cfg.ablation.n_workers, cfg.ablation.gpus_per_run)
     except Timeout:
         raise ConfigError(f"{folder}: another process works on this ablation; wait for it, or give ablation.name=...") from None
     table = judge(cfg.ablation, folder, rows_of(jobs), [f"Failed: {name}: {why}" for name, why in failed.items()])

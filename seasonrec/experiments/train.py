@@ -249,7 +249,8 @@ def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTex
     # Texts as known at a cut-off come from data and encoder.
     encoder, vectors = OmegaConf.to_container(cfg.encoder, resolve=True), last.item_vectors()
     for name in names:
-        config = {"method": configs[name], "encoder": encoder}
+        reads = {"encoder": encoder} if configs[name].get("_partial_") else {}  # it is given the vectors: see `baselines_of`
+        config = {"method": configs[name], **reads}
         scorer = lambda split, name=name: baselines[split][name]
         lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in texts}
         judge.judge(name, lists, vectors)

@@ -22,7 +22,7 @@ from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments import train
 from seasonrec.experiments.build import calendar_of
 from seasonrec.experiments.fit import Fit
-from seasonrec.experiments.judge import SPLITS
+from seasonrec.experiments.judge import SPLITS, Judge
 from seasonrec.experiments.record import TABLES, read_record, read_table
 
 METHODS = ["personal_frequency", "popular_4_weeks", "joint"]
@@ -89,6 +89,16 @@ def test_baselines_that_predict_ratings_are_refused_where_items_are_ranked(compo
     cfg = composed("+baseline.mine._target_=seasonrec.baselines.ratings.MeanRating")
     with pytest.raises(ConfigError, match=r"baseline\.mine ranks nothing; baseline=ratings is for stage=ratings"):
         train.judge_baselines(cfg, judge, dict.fromkeys(SPLITS, texts))
+
+
+def test_another_encoder_has_only_what_reads_texts_ranked_again(composed, dataset, texts, tmp_path, monkeypatch):
+    ranked, rank = [], Judge.rank
+    monkeypatch.setattr(Judge, "rank", lambda judge, method, *args, **kwargs: ranked.append(method) or rank(judge, method, *args, **kwargs))
+    profile = "+baseline.text_profile={_target_: seasonrec.baselines.text_profile.TextProfile, _partial_: true}"
+    for pooling in ("mean", "cls"):
+        cfg = composed(profile, f"encoder.pooling={pooling}", f"paths.cache={tmp_path}")
+        train.judge_baselines(cfg, train.judge_of(cfg, dataset, tmp_path / pooling), {"validation": texts})
+    assert ranked == ["personal_frequency", "popular_4_weeks", "text_profile", "text_profile"]
 
 
 def test_the_selection_metric_and_its_epoch_are_on_record(run):

@@ -1,7 +1,6 @@
 """What follows, in the order in which other users took things: a causal transformer over item ids."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seasonrec.baselines.bounds import bounded
+from seasonrec.data.sequences import Sequences
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import DataError
 
@@ -79,7 +79,7 @@ class SasRec:
         for _ in self._epochs(self.model, sequences, self.n_epochs):
             pass
 
-    def _best_epoch(self, sequences: "Sequences", held_out: NDArray[np.int64]) -> int:
+    def _best_epoch(self, sequences: Sequences, held_out: NDArray[np.int64]) -> int:
         """How many epochs find the held-out items best, by the mean of 1 / log2(1 + place)."""
         target, without = sequences.last(held_out), sequences.without_last(held_out)
         model, gains = self._new_model(sequences.n_items), []
@@ -96,7 +96,7 @@ class SasRec:
             torch.manual_seed(self._seed)
             return Transformer(n_items, self._length, **self._shape)  # type: ignore[arg-type]
 
-    def _epochs(self, model: "Transformer", sequences: "Sequences", n: int) -> Iterator[int]:
+    def _epochs(self, model: "Transformer", sequences: Sequences, n: int) -> Iterator[int]:
         """Trains, and gives the number of each epoch that ended."""
         optimizer = torch.optim.Adam(model.parameters(), lr=self._lr, betas=(0.9, 0.98))
         rng = np.random.default_rng(self._seed)
@@ -120,49 +120,9 @@ class SasRec:
         return self._scores(self.model, self._sequences(now), users)
 
     @torch.inference_mode()
-    def _scores(self, model: "Transformer", sequences: "Sequences", users: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _scores(self, model: "Transformer", sequences: Sequences, users: NDArray[np.int64]) -> NDArray[np.float32]:
         follows = model(torch.from_numpy(sequences.padded(users, self._length)))[:, -1]
         return (follows @ model.item.weight[:-1].T).numpy()
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """What each user took, in order.
-
-    Args:
-        item: of every event, grouped by user, in order of time.
-        starts: where each user's begin [n_users].
-        lengths: how many they are [n_users].
-    """
-
-    item: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    n_items: int
-
-    @classmethod
-    def of(cls, past: AsOf) -> "Sequences":
-        """All that was known."""
-        user, item, *_ = past.events()
-        order = np.argsort(user, kind="stable")  # events are in order of time already
-        bounds = np.searchsorted(user[order], np.arange(past.n_users + 1))
-        return cls(item[order].astype(np.int64), bounds[:-1], np.diff(bounds), past.n_items)
-
-    def last(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The last item of each user [n]."""
-        return self.item[self.starts[users] + self.lengths[users] - 1]
-
-    def without_last(self, users: NDArray[np.int64]) -> "Sequences":
-        """The same as if these users had not taken their last item."""
-        lengths = self.lengths.copy()
-        lengths[users] -= 1
-        return Sequences(self.item, self.starts, lengths, self.n_items)
-
-    def padded(self, users: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-        """The last items of each user [n, length], at the right end; `n_items` where there are none."""
-        place = self.lengths[users][:, None] - np.arange(length, 0, -1)
-        found = np.minimum(self.starts[users][:, None] + np.maximum(place, 0), len(self.item) - 1)
-        return np.where(place >= 0, self.item[found], self.n_items)
 
 
 class Transformer(nn.Module):

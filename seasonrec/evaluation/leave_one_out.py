@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from seasonrec.data.sequences import by_user
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
 from seasonrec.evaluation.evaluate import Column, Evaluation
@@ -32,12 +33,6 @@ class Targets:
     n_before: NDArray[np.int64]
 
 
-def sequences(timeline: Timeline) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every event's item, grouped by user in order of time (ties as given), and where each user's begin, [n_users + 1]."""
-    order = np.argsort(timeline.user, kind="stable")  # the timeline is already in order of time
-    return timeline.item[order].astype(np.int64), np.searchsorted(timeline.user[order], np.arange(timeline.n_users + 1))
-
-
 def targets(timeline: Timeline, which: str) -> Targets:
     """The last item of each user ("test") or the one before it ("validation"), of users with an item before that.
 
@@ -46,16 +41,16 @@ def targets(timeline: Timeline, which: str) -> Targets:
     """
     if which not in FROM_END:
         raise DataError(f"leave_one_out: targets of {which!r}, wanted one of {sorted(FROM_END)}")
-    item, starts = sequences(timeline)
+    order, starts = by_user(timeline.user, timeline.n_users)
     n_before = np.diff(starts) - FROM_END[which]
     user = np.flatnonzero(n_before >= 1)
-    return Targets(user, item[starts[user] + n_before[user]], n_before[user])
+    item = timeline.item[order[starts[user] + n_before[user]]]
+    return Targets(user, item.astype(np.int64), n_before[user])
 
 
 def without_last(timeline: Timeline, n: int) -> Timeline:
     """The timeline without each user's last n events."""
-    order = np.argsort(timeline.user, kind="stable")
-    _, starts = sequences(timeline)
+    order, starts = by_user(timeline.user, timeline.n_users)
     from_end = np.repeat(starts[1:], np.diff(starts)) - np.arange(len(timeline))
     kept = np.sort(order[from_end > n])
     return Timeline(

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from seasonrec.baselines.sasrec import Block, SasRec, Sequences, Transformer
+from seasonrec.baselines.sasrec import Block, SasRec, Transformer
+from seasonrec.data.sequences import Sequences
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.leave_one_out import rank_leave_one_out
@@ -73,15 +74,6 @@ def test_too_short_histories_are_learnt_from_for_one_epoch():
 def test_histories_of_one_event_are_an_error_that_says_what_is_wanted():
     with pytest.raises(DataError, match="sasrec: none of 121 users has two events to learn from, wanted at least one who has; give longer"):
         rank_leave_one_out(SasRec(**SMALL), walks(n_steps=3), "test")
-
-
-def test_histories_stand_at_the_right_end():
-    timeline = Timeline(np.array([0, 2, 0, 0]), np.array([4, 1, 2, 3]), np.arange(4), n_users=3, n_items=5, week_zero=0)
-    sequences = Sequences.of(timeline.as_of(10))
-    np.testing.assert_array_equal(sequences.padded(np.arange(3), 2), [[2, 3], [5, 5], [5, 1]])
-    np.testing.assert_array_equal(sequences.padded(np.array([0]), 4), [[5, 4, 2, 3]])
-    without = sequences.without_last(np.array([0, 2]))
-    np.testing.assert_array_equal(without.padded(np.arange(3), 3), [[5, 4, 2], [5, 5, 5], [5, 5, 5]])
 
 
 @pytest.fixture

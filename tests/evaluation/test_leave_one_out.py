@@ -1,13 +1,11 @@
 """Targets and places on sequences short enough to read."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
-from seasonrec.evaluation.leave_one_out import leave_one_out, rank_leave_one_out, rank_targets, sequences, targets, without_last
+from seasonrec.evaluation.leave_one_out import leave_one_out, rank_leave_one_out, rank_targets, targets, without_last
 
 
 @pytest.fixture
@@ -23,11 +21,6 @@ def timeline():
     )
 
 
-def test_sequences_keep_the_given_order_within_a_second(timeline):
-    item, starts = sequences(timeline)
-    assert [item[lo:hi].tolist() for lo, hi in pairwise(starts)] == [[3, 1, 2, 1], [4, 0], [2]]
-
-
 def test_the_last_item_tests_and_the_one_before_validates(timeline):
     test, validation = targets(timeline, "test"), targets(timeline, "validation")
     assert (test.user.tolist(), test.item.tolist(), test.n_before.tolist()) == ([0, 1], [1, 0], [3, 1])
@@ -35,9 +28,9 @@ def test_the_last_item_tests_and_the_one_before_validates(timeline):
 
 
 def test_the_test_input_includes_the_validation_item(timeline):
-    item, starts = sequences(timeline)
     test, validation = targets(timeline, "test"), targets(timeline, "validation")
-    assert item[starts[0] + test.n_before[0] - 1] == validation.item[0]
+    taken = timeline.item[timeline.user == 0]
+    assert taken[test.n_before[0] - 1] == validation.item[0]
 
 
 def test_another_part_is_an_error(timeline):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seasonrec.baselines.bounds import bounded
+from seasonrec.baselines.products import products
 from seasonrec.data.sequences import Sequences
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import DataError
@@ -98,7 +99,7 @@ class SasRec:
 
     def _epochs(self, model: "Transformer", sequences: Sequences, n: int) -> Iterator[int]:
         """Trains, and gives the number of each epoch that ended."""
-        optimizer = torch.optim.Adam(model.parameters(), lr=self._lr, betas=(0.9, 0.98))
+        optimizer = torch.optim.Adam(model.parameters(), lr=self._lr, betas=(0.9, 0.98), fused=True)
         rng = np.random.default_rng(self._seed)
         users = np.flatnonzero(sequences.lengths > 1)
         with torch.random.fork_rng(devices=[]):
@@ -155,7 +156,7 @@ class Transformer(nn.Module):
         asked = (items[:, 1:] < n_items) & (items[:, :-1] < n_items)
         follows, target = self(items[:, :-1])[asked], items[:, 1:][asked]
         candidates = torch.cat([target[:, None], torch.randint(n_items, (len(target), n_negatives))], 1)
-        logits = torch.einsum("nd,ncd->nc", follows, self.item(candidates))
+        logits = products(follows, self.item.weight, candidates)
         return nn.functional.cross_entropy(logits, torch.zeros_like(target))
 
 

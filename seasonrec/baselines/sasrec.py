@@ -1,5 +1,6 @@
 """What follows, in the order in which other users took things: a causal transformer over item ids."""
 
+import logging
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
@@ -13,8 +14,9 @@ from seasonrec.baselines.bounds import bounded
 from seasonrec.baselines.products import products
 from seasonrec.data.sequences import Sequences
 from seasonrec.data.timeline import AsOf
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 
+log = logging.getLogger(__name__)
 N_HELD_OUT: Final = 2_000  # users by whose last item the number of epochs is chosen
 
 
@@ -25,11 +27,13 @@ class SasRec:
     tells nothing of when, so it belongs to leave-one-out rather than to weeks.
 
     Reference: Kang and McAuley (2018), Self-attentive sequential recommendation; the loss and settings of Tikhonovich et al. (2025),
-    eSASRec: enhancing transformer-based recommendations in a modular fashion, "SASRec+SS".
+    eSASRec: enhancing transformer-based recommendations in a modular fashion, "SASRec+SS", and with `block="ligr"` "eSASRec".
 
     Args:
         d: width of the embeddings.
         n_blocks, n_heads: of the transformer.
+        block: "sasrec" as in the first reference, "ligr" with gates as in the second.
+        widening: of the network within a block, in d.
         dropout: share of hidden units that training drops.
         length: items of a history that are read, the last ones.
         n_negatives: other items that the softmax runs over at each place, drawn alike from the catalogue.
@@ -38,6 +42,9 @@ class SasRec:
         max_epochs: of the first training.
         patience: epochs without a better one after which it ends.
         seed: of start values, order and negatives.
+
+    Raises:
+        ConfigError: a setting out of its range, or an unknown block.
     """
 
     def __init__(
@@ -45,6 +52,8 @@ class SasRec:
         d: int = 64,
         n_blocks: int = 1,
         n_heads: int = 1,
+        block: str = "sasrec",
+        widening: int = 1,
         dropout: float = 0.2,
         length: int = 50,
         n_negatives: int = 256,
@@ -54,7 +63,10 @@ class SasRec:
         patience: int = 10,
         seed: int = 0,
     ):
+        if block not in BLOCKS:
+            raise ConfigError(f"sasrec.block is {block!r}, wanted one of {', '.join(BLOCKS)}; change it in the baseline's configuration")
         self._shape = {"d": d, "n_blocks": n_blocks, "n_heads": n_heads, "dropout": bounded("sasrec.dropout", dropout, 0, 1)}
+        self._block, self._widening = BLOCKS[block], int(bounded("sasrec.widening", widening, 1))
         self._length, self._n_negatives = int(bounded("sasrec.length", length, 1)), int(bounded("sasrec.n_negatives", n_negatives, 1))
         self._lr, self._batch_size, self._seed = bounded("sasrec.lr", lr, 0), int(bounded("sasrec.batch_size", batch_size, 1)), seed
         self._max_epochs, self._patience = int(bounded("sasrec.max_epochs", max_epochs, 1)), int(bounded("sasrec.patience", patience, 1))
@@ -85,17 +97,25 @@ class SasRec:
         target, without = sequences.last(held_out), sequences.without_last(held_out)
         model, gains = self._new_model(sequences.n_items), []
         for _ in self._epochs(model, without, self._max_epochs):
-            scores = self._scores(model, without, held_out)
-            place = (scores > scores[np.arange(len(target)), target][:, None]).sum(1)
+            place = np.concatenate([self._places(model, without, held_out[rows], target[rows]) for rows in self._batches(len(target))])
             gains.append(float(np.mean(1 / np.log2(2 + place))))
+            log.info("sasrec: after epoch %d of at most %d, held-out items gain %.4f", len(gains), self._max_epochs, gains[-1])
             if len(gains) - int(np.argmax(gains)) > self._patience:
                 break
         return int(np.argmax(gains)) + 1
 
+    def _places(self, model: "Transformer", sequences: Sequences, users: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many items stand before each user's target [n]."""
+        scores = self._scores(model, sequences, users)
+        return (scores > np.take_along_axis(scores, target[:, None], 1)).sum(1)
+
+    def _batches(self, n: int) -> list[NDArray[np.int64]]:
+        return np.array_split(np.arange(n), range(self._batch_size, n, self._batch_size))
+
     def _new_model(self, n_items: int) -> "Transformer":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            return Transformer(n_items, self._length, **self._shape)  # type: ignore[arg-type]
+            return Transformer(n_items, self._length, **self._shape, block=self._block, widening=self._widening)  # type: ignore[arg-type]
 
     def _epochs(self, model: "Transformer", sequences: Sequences, n: int) -> Iterator[int]:
         """Trains, and gives the number of each epoch that ended."""
@@ -107,9 +127,9 @@ class SasRec:
             for epoch in range(n):
                 model.train()
                 order = rng.permutation(users)
-                for rows in np.array_split(order, range(self._batch_size, len(order), self._batch_size)):
-                    longest = min(int(sequences.lengths[rows].max()), self._length + 1)
-                    items = torch.from_numpy(sequences.padded(rows, longest))
+                for rows in self._batches(len(order)):
+                    longest = min(int(sequences.lengths[order[rows]].max()), self._length + 1)
+                    items = torch.from_numpy(sequences.padded(order[rows], longest))
                     optimizer.zero_grad()
                     model.loss(items, self._n_negatives).backward()
                     optimizer.step()
@@ -129,49 +149,120 @@ class SasRec:
 class Transformer(nn.Module):
     """Blocks of causal self-attention over item embeddings and places, counted from the end.
 
-    As in the reference, a block adds attention to its normalised input rather than to the input itself.
+    Only places that hold an item go through the blocks, as rows [n_known, d]: most histories are far shorter than the longest.
+
+    Args:
+        block: `Block` or `GatedBlock`.
+        widening: of the network within a block, in d.
     """
 
-    def __init__(self, n_items: int, length: int, d: int, n_blocks: int, n_heads: int, dropout: float):
+    def __init__(
+        self, n_items: int, length: int, d: int, n_blocks: int, n_heads: int, dropout: float, block: "type[Blocks]", widening: int = 1
+    ):
         super().__init__()
         self.item, self.place = nn.Embedding(n_items + 1, d, padding_idx=n_items), nn.Embedding(length, d)
         nn.init.xavier_normal_(self.item.weight)
         nn.init.xavier_normal_(self.place.weight)
         with torch.no_grad():
             self.item.weight[n_items] = 0
-        self.blocks = nn.ModuleList(Block(d, n_heads, dropout) for _ in range(n_blocks))
-        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(d)
+        self.blocks = nn.ModuleList(block(d, n_heads, dropout, widening) for _ in range(n_blocks))
+        self.dropout, self.norm = nn.Dropout(dropout), block.norm_of_all(d)
 
     def forward(self, items: Tensor) -> Tensor:
-        """What follows each place, [n, length, d]."""
-        known = (items < self.item.num_embeddings - 1).unsqueeze(-1)
-        x = self.dropout(self.item(items) + self.place.weight[: items.shape[1]].flip(0))
+        """What follows each place, [n, length, d]; where no item stands, the same everywhere."""
+        known = items < self.item.num_embeddings - 1
+        return self.norm(spread(self._known(items, known), known))
+
+    def _known(self, items: Tensor, known: Tensor) -> Tensor:
+        """What the blocks make of each item, in order [n_known, d]."""
+        from_end = items.shape[1] - 1 - known.nonzero()[:, 1]
+        x = self.dropout(self.item(items[known]) + self.place(from_end))
         for block in self.blocks:
-            x = block(x * known)
-        return self.norm(x * known)
+            x = block(x, known)
+        return x
 
     def loss(self, items: Tensor, n_negatives: int) -> Tensor:
         """Cross-entropy of the item at each place but the first among others drawn alike; `items` is one longer than what is read."""
         n_items = self.item.num_embeddings - 1
-        asked = (items[:, 1:] < n_items) & (items[:, :-1] < n_items)
-        follows, target = self(items[:, :-1])[asked], items[:, 1:][asked]
+        before = items[:, :-1] < n_items  # items stand at the right end, so that another follows each of them
+        follows, target = self.norm(self._known(items[:, :-1], before)), items[:, 1:][before]
         candidates = torch.cat([target[:, None], torch.randint(n_items, (len(target), n_negatives))], 1)
-        logits = products(follows, self.item.weight, candidates)
-        return nn.functional.cross_entropy(logits, torch.zeros_like(target))
+        return nn.functional.cross_entropy(products(follows, self.item.weight, candidates), torch.zeros_like(target))
+
+
+def spread(x: Tensor, known: Tensor) -> Tensor:
+    """Rows [n_known, d] at their places [n, length, d], zeros elsewhere."""
+    places = x.new_zeros(*known.shape, x.shape[1])
+    places[known] = x
+    return places
+
+
+def ahead(length: int) -> Tensor:
+    """Which places come after each place, [length, length]."""
+    return torch.ones(length, length, dtype=torch.bool).triu(1)
 
 
 class Block(nn.Module):
-    """Attention to what came before, then a small network at each place."""
+    """Attention to what came before, then a small network at each place.
 
-    def __init__(self, d: int, n_heads: int, dropout: float):
+    As in the reference, a block adds attention to its normalised input rather than to the input itself, and attends to padding, as zeros.
+    """
+
+    norm_of_all: type[nn.Module] = nn.LayerNorm
+
+    def __init__(self, d: int, n_heads: int, dropout: float, widening: int):
         super().__init__()
         self.attention = nn.MultiheadAttention(d, n_heads, dropout, batch_first=True)
         self.before, self.between = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.network = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Dropout(dropout), nn.Linear(d, d), nn.Dropout(dropout))
+        wide = widening * d
+        self.network = nn.Sequential(nn.Linear(d, wide), nn.ReLU(), nn.Dropout(dropout), nn.Linear(wide, d), nn.Dropout(dropout))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, length, d]."""
-        ahead = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
-        query = self.before(x)
-        x = self.between(query + self.attention(query, x, x, attn_mask=ahead, need_weights=False)[0])
+    def forward(self, x: Tensor, known: Tensor) -> Tensor:
+        """[n_known, d]; `known` says where these rows stand [n, length]."""
+        query, key = self.before(x), spread(x, known)
+        attended, _ = self.attention(spread(query, known), key, key, attn_mask=ahead(known.shape[1]), need_weights=False)
+        x = self.between(query + attended[known])
         return x + self.network(x)
+
+
+class GatedBlock(nn.Module):
+    """Attention and network read the normalised input, and a gate says how much of each is added to the input itself.
+
+        x + sigmoid(A x + a) * attention(norm(x)), then x + sigmoid(B x + b) * V (silu(G norm(x)) * U norm(x))
+
+    Reference: Borisyuk et al. (2025), From features to transformers: redefining ranking for scalable impact, "LiGR", as in Tikhonovich
+    et al. (2025): padding is not attended to, there is no norm after the last block, and matrices start as Glorot's normal ones.
+    """
+
+    norm_of_all: type[nn.Module] = nn.Identity
+
+    def __init__(self, d: int, n_heads: int, dropout: float, widening: int):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(d, n_heads, dropout, batch_first=True)
+        self.before, self.between = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.gate, self.network_gate = nn.Linear(d, d), nn.Linear(d, d)
+        wide = widening * d
+        self.inner_gate, self.up, self.down = (nn.Linear(*sizes, bias=False) for sizes in ((d, wide), (d, wide), (wide, d)))
+        self.dropout = nn.Dropout(dropout)
+        for weight in self.parameters():
+            if weight.dim() > 1:
+                nn.init.xavier_normal_(weight)
+
+    def forward(self, x: Tensor, known: Tensor) -> Tensor:
+        """[n_known, d]; `known` says where these rows stand [n, length]."""
+        x = x + self.gate(x).sigmoid() * self.dropout(self._attended(self.before(x), known))
+        return x + self.network_gate(x).sigmoid() * self.dropout(self._network(self.between(x)))
+
+    def _attended(self, x: Tensor, known: Tensor) -> Tensor:
+        # A place sees itself even where it is padding, or its softmax would run over nothing.
+        hidden = (ahead(known.shape[1]) | ~known[:, None]) & ~torch.eye(known.shape[1], dtype=torch.bool)
+        hidden = hidden.repeat_interleave(self.attention.num_heads, 0)
+        x = spread(x, known)
+        return self.attention(x, x, x, attn_mask=hidden, need_weights=False)[0][known]
+
+    def _network(self, x: Tensor) -> Tensor:
+        return self.down(self.dropout(nn.functional.silu(self.inner_gate(x)) * self.up(x)))
+
+
+Blocks = Block | GatedBlock
+BLOCKS: Final[dict[str, type[Blocks]]] = {"sasrec": Block, "ligr": GatedBlock}

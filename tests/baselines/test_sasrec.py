@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
-from seasonrec.baselines.sasrec import Block, SasRec, Transformer
+from seasonrec.baselines.sasrec import BLOCKS, Block, GatedBlock, SasRec, Transformer
 from seasonrec.data.sequences import Sequences
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import ConfigError, DataError
@@ -24,9 +25,14 @@ def walks(n_users=120, n_steps=8, seed=0):
     return Timeline(user, (start[user] + 3 * step) % N_ITEMS, step.astype(np.int64), n_users=n_users + 1, n_items=N_ITEMS, week_zero=0)
 
 
+@pytest.fixture(scope="module", params=BLOCKS)
+def settings(request):
+    return SMALL | {"block": request.param}
+
+
 @pytest.fixture(scope="module")
-def fitted():
-    scorer = SasRec(**SMALL)
+def fitted(settings):
+    scorer = SasRec(**settings)
     scorer.fit(walks().as_of(100))
     return scorer
 
@@ -50,14 +56,14 @@ def test_what_was_taken_since_the_fit_counts(fitted):
     assert (fitted.scores(np.arange(5), walks().as_of(5)).argmax(1) == (later + 3) % N_ITEMS).all()
 
 
-def test_leave_one_out_finds_the_last_item(fitted):
-    evaluation = rank_leave_one_out(SasRec(**SMALL), walks(), "test")
+def test_leave_one_out_finds_the_last_item(settings):
+    evaluation = rank_leave_one_out(SasRec(**settings), walks(), "test")
     assert evaluation.select([("leave_one_out", "ndcg@10")]).mean() > 0.9
 
 
-def test_the_same_seed_learns_the_same_and_draws_nothing_from_others(fitted):
+def test_the_same_seed_learns_the_same_and_draws_nothing_from_others(fitted, settings):
     state = torch.random.get_rng_state()
-    again = SasRec(**SMALL)
+    again = SasRec(**settings)
     again.fit(walks().as_of(100))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert again.n_epochs == fitted.n_epochs
@@ -76,10 +82,10 @@ def test_histories_of_one_event_are_an_error_that_says_what_is_wanted():
         rank_leave_one_out(SasRec(**SMALL), walks(n_steps=3), "test")
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(params=BLOCKS.values(), ids=BLOCKS)
+def model(request):
     torch.manual_seed(0)
-    return Transformer(N_ITEMS, 6, 8, 2, 2, 0.0).eval()
+    return Transformer(N_ITEMS, 6, 8, 2, 2, 0.0, request.param).eval()
 
 
 def test_no_place_sees_what_comes_after_it(model):
@@ -93,7 +99,7 @@ def test_places_count_from_the_end(model):
     alone = torch.tensor([[4]])
     x = model.item(alone) + model.place.weight[0]
     for block in model.blocks:
-        x = block(x)
+        x = block(x[0], torch.tensor([[True]]))[None]
     torch.testing.assert_close(model(alone), model.norm(x))
 
 
@@ -110,15 +116,64 @@ def test_the_loss_is_that_of_each_place_but_the_first(model, monkeypatch):
 
 def test_a_block_attends_as_written_out():
     torch.manual_seed(0)
-    block, x = Block(4, 1, 0.0).eval(), torch.randn(1, 3, 4)
+    block, x = Block(4, 1, 0.0, 1).eval(), torch.randn(1, 3, 4)
     weight, bias = block.attention.in_proj_weight, block.attention.in_proj_bias
     query = block.before(x[0])
     q, k, v = (part @ weight[4 * n : 4 * n + 4].T + bias[4 * n : 4 * n + 4] for n, part in enumerate((query, x[0], x[0])))
     attention = (q @ k.T / 2).masked_fill(torch.ones(3, 3).triu(1).bool(), -torch.inf).softmax(1) @ v
     between = block.between(query + attention @ block.attention.out_proj.weight.T + block.attention.out_proj.bias)
-    torch.testing.assert_close(block(x)[0], between + block.network(between))
+    torch.testing.assert_close(block(x[0], torch.ones(1, 3, dtype=torch.bool)), between + block.network(between))
 
 
-def test_a_setting_out_of_range_is_an_error():
-    with pytest.raises(ConfigError, match=r"sasrec\.dropout"):
-        SasRec(dropout=2)
+def test_a_gated_block_is_as_written_out():
+    """Two heads of one unit each over a history of three places, the first of which is padding."""
+    torch.manual_seed(0)
+    block, known = GatedBlock(2, 2, 0.0, 3).eval(), torch.tensor([[False, True, True]])
+    x, state = torch.randn(2, 2), block.state_dict()
+    normed = block.before(x)
+    q, k, v = (normed @ state["attention.in_proj_weight"].T + state["attention.in_proj_bias"]).split(2, 1)
+    # The second item of two attends to both, by the sigmoid of the difference of their products; the first only to itself.
+    to_first = torch.sigmoid(q[1] * k[0] - q[1] * k[1])
+    attended = torch.stack([v[0], to_first * v[0] + (1 - to_first) * v[1]])
+    attended = attended @ state["attention.out_proj.weight"].T + state["attention.out_proj.bias"]
+    x_1 = x + torch.sigmoid(x @ state["gate.weight"].T + state["gate.bias"]) * attended
+    normed = block.between(x_1)
+    inner = normed @ state["inner_gate.weight"].T
+    network = (inner * torch.sigmoid(inner) * (normed @ state["up.weight"].T)) @ state["down.weight"].T
+    gate = torch.sigmoid(x_1 @ state["network_gate.weight"].T + state["network_gate.bias"])
+    torch.testing.assert_close(block(x, known), x_1 + gate * network)
+
+
+def test_what_gates_close_stays_as_it_is():
+    block, x = GatedBlock(4, 1, 0.0, 4).eval(), torch.randn(3, 4)
+    for gate in (block.gate, block.network_gate):
+        nn.init.zeros_(gate.weight)
+        nn.init.constant_(gate.bias, -50)
+    torch.testing.assert_close(block(x, torch.ones(1, 3, dtype=torch.bool)), x)
+
+
+def test_gated_blocks_do_not_see_padding():
+    torch.manual_seed(0)
+    model = Transformer(N_ITEMS, 6, 8, 2, 2, 0.0, GatedBlock, 4).eval()
+    short, long = torch.tensor([[4, 9]]), torch.tensor([[N_ITEMS, N_ITEMS, 4, 9]])
+    torch.testing.assert_close(model(short)[0], model(long)[0, 2:])
+
+
+def test_padding_learns_nothing_and_gradients_are_finite(model):
+    model.train()
+    model.loss(torch.tensor([[N_ITEMS, N_ITEMS, N_ITEMS, 4, 7], [1, 2, 3, 4, 5]]), 3).backward()
+    assert all(each.grad.isfinite().all() for each in model.parameters())
+    assert (model.item.weight.grad[N_ITEMS] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"dropout": 2}, r"sasrec\.dropout"),
+        ({"block": "hstu"}, "sasrec.block is 'hstu', wanted one of sasrec, ligr"),
+        ({"widening": 0}, "widening"),
+    ],
+)
+def test_a_setting_out_of_range_is_an_error(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        SasRec(**wrong)

@@ -167,16 +167,17 @@ def test_what_was_published_names_known_metrics_and_its_own_file(path):
     assert {metric for of in content["published"].values() for by_metric in of.values() for metric in by_metric} <= set(METRICS)
 
 
-def test_a_published_sequential_result_runs_from_end_to_end(command, tmp_path, tiny_bert, cache_folder, capsys):
+@pytest.mark.parametrize("method", ["sasrec", "esasrec"])
+def test_a_published_sequential_result_runs_from_end_to_end(method, command, tmp_path, tiny_bert, cache_folder, capsys):
     """A version that takes seconds: walks whose next item is certain, so what was published of real sequences is far away."""
     lines = [f"{user} {' '.join(str((user + 3 * step) % 40) for step in range(7))}" for user in range(80)]
     (tmp_path / "walks.txt").write_text("\n".join(lines) + "\n")
-    quick = ["baseline.sasrec.d=16", "baseline.sasrec.lr=0.02", "baseline.sasrec.max_epochs=20", "eval.n_resamples=5"]
+    quick = [*(f"baseline.{method}.{word}" for word in ("d=16", "lr=0.02", "max_epochs=20")), "eval.n_resamples=5"]
     words = ["data=sequences", f"data.path={tmp_path / 'walks.txt'}", "encoder=huggingface", f"encoder.model={tiny_bert}"]
     paths = [f"paths.cache={cache_folder}", f"hydra.run.dir={tmp_path}/run"]
-    command("evaluate", "protocol=leave_one_out", "baseline=sasrec", *words, *quick, *paths)
+    command("evaluate", "protocol=leave_one_out", f"baseline={method}", *words, *quick, *paths)
     with pytest.raises(SystemExit):
-        command("reproduce", "sasrec_beauty", f"runs={tmp_path}/run", f"folder={tmp_path}/out")
+        command("reproduce", f"{method}_beauty", f"runs={tmp_path}/run", f"folder={tmp_path}/out")
     said = capsys.readouterr()
     assert "2 of 2 values" in said.err
     assert read_table(tmp_path / "run", "metrics").filter(split="test", metric="ndcg@10")["value"][0] > 0.5

@@ -245,12 +245,11 @@ def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTex
             )
     *_, last = texts.values()
     nodes = {REFERENCE: cfg.eval.reference, **baseline_nodes(cfg, last.trained)}
-    configs = {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items()}
     # Texts as known at a cut-off come from data and encoder.
     encoder, vectors = OmegaConf.to_container(cfg.encoder, resolve=True), last.item_vectors()
     for name in names:
-        reads = {"encoder": encoder} if configs[name].get("_partial_") else {}  # it is given the vectors: see `baselines_of`
-        config = {"method": configs[name], **reads}
+        reads = {"encoder": encoder} if nodes[name].get("_partial_") else {}  # it is given the vectors: see `baselines_of`
+        config = {"method": OmegaConf.to_container(nodes[name], resolve=True), **reads}
         scorer = lambda split, name=name: baselines[split][name]
         lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in texts}
         judge.judge(name, lists, vectors)

@@ -34,7 +34,7 @@ class MeanRating:
 
     def ratings(self, users: NDArray[np.int64], items: NDArray[np.int64], now: AsOf) -> NDArray[np.float32]:
         """The mean as of now, [n]."""
-        user, item, rating = _rated(now)
+        user, item, rating = rated(now)
         mean = rating.mean()
         if self._of == "all":
             return np.full(len(users), mean, np.float32)
@@ -65,7 +65,7 @@ class RatingFactors:
 
     def fit(self, past: AsOf) -> None:
         """Learns biases and factors."""
-        user, item, rating = _rated(past)
+        user, item, rating = rated(past)
         self.mean = float(rating.mean())
         # Row of a user or item: its bias, then its factors.
         self.users = np.zeros((past.n_users, self._factors + 1))
@@ -91,7 +91,7 @@ class RatingFactors:
         return np.linalg.solve(products + self._l2 * np.eye(features.shape[1]), wanted[..., None])[..., 0]
 
 
-def _rated(now: AsOf) -> tuple[NDArray, NDArray, NDArray[np.float64]]:
+def rated(now: AsOf) -> tuple[NDArray, NDArray, NDArray[np.float64]]:
     """User, item and rating of each event so far.
 
     Raises:

@@ -134,6 +134,10 @@ class Timeline:
         user, item, time = (np.concatenate([getattr(t, name) for t in (self, new)]) for name in ("user", "item", "time"))
         return self._of_same_size(user, item, time, rating)
 
+    def take(self, rows: NDArray) -> "Timeline":
+        """The timeline of the events at `rows` alone, with the same users and items."""
+        return self._of_same_size(self.user[rows], self.item[rows], self.time[rows], None if self.rating is None else self.rating[rows])
+
     def _of_same_size(self, user: NDArray, item: NDArray, time: NDArray, rating: NDArray | None) -> "Timeline":
         return Timeline(user, item, time, n_users=self.n_users, n_items=self.n_items, week_zero=self.week_zero, rating=rating)
 

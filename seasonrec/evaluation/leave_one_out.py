@@ -52,15 +52,7 @@ def without_last(timeline: Timeline, n: int) -> Timeline:
     """The timeline without each user's last n events."""
     order, starts = by_user(timeline.user, timeline.n_users)
     from_end = np.repeat(starts[1:], np.diff(starts)) - np.arange(len(timeline))
-    kept = np.sort(order[from_end > n])
-    return Timeline(
-        timeline.user[kept],
-        timeline.item[kept],
-        timeline.time[kept],
-        n_users=timeline.n_users,
-        n_items=timeline.n_items,
-        week_zero=timeline.week_zero,
-    )
+    return timeline.take(np.sort(order[from_end > n]))
 
 
 def rank_leave_one_out(

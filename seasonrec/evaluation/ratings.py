@@ -117,13 +117,36 @@ def predict(
     user, week = queries.user[queries.truth_query].astype(np.int64), queries.week[queries.truth_query].astype(np.int64)
     item, predicted = queries.truth_item.astype(np.int64), np.zeros(len(week), np.float32)
     for each in np.unique(week):
-        now = timeline.at_week(int(each))
-        of_week = np.flatnonzero(week == each)
-        for rows in np.array_split(of_week, range(batch_size, len(of_week), batch_size)):
-            predicted[rows] = _finite(rater, user[rows], item[rows], now)
-            if progress:
-                progress(len(rows))
+        rows = np.flatnonzero(week == each)
+        predicted[rows] = rate(rater, user[rows], item[rows], timeline.at_week(int(each)), batch_size=batch_size, progress=progress)
     return Predictions(user, week, item, queries.truth_rating, predicted)
+
+
+def rate(
+    rater: Rater,
+    users: NDArray[np.int64],
+    items: NDArray[np.int64],
+    now: AsOf,
+    *,
+    batch_size: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """The predicted rating of each pair of a user and an item at one moment, [n].
+
+    Args:
+        rater: already fitted.
+        batch_size: pairs rated at a time.
+        progress: called with the number of pairs rated since the last call.
+
+    Raises:
+        DataError: a prediction is missing or not finite.
+    """
+    predicted = np.zeros(len(users), np.float32)
+    for rows in np.array_split(np.arange(len(users)), range(batch_size, len(users), batch_size)):
+        predicted[rows] = _finite(rater, users[rows], items[rows], now)
+        if progress:
+            progress(len(rows))
+    return predicted
 
 
 def _finite(rater: Rater, users: NDArray[np.int64], items: NDArray[np.int64], now: AsOf) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """From a composed configuration to objects: the only place where sizes meet constructor calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -116,3 +116,17 @@ def baselines_of(cfg: DictConfig, texts: CatalogueTexts) -> dict[str, Scorer]:
     """Every baseline, unfitted; those that read texts get the vectors of the cut-off."""
     made = {name: instantiate(node) for name, node in baseline_nodes(cfg, texts.trained).items()}
     return {name: scorer(vectors=texts.item_vectors()) if isinstance(scorer, partial) else scorer for name, scorer in made.items()}
+
+
+def refuse_raters(baselines: Mapping[str, Scorer]) -> None:
+    """Nothing, if all baselines rank.
+
+    Raises:
+        ConfigError: one that predicts ratings and ranks nothing.
+    """
+    for name, scorer in baselines.items():
+        if not isinstance(scorer, Scorer):
+            raise ConfigError(
+                f"baseline.{name} ranks nothing; baseline=ratings is for stage=ratings and protocol=cross_validation,"
+                " give baseline=default or baseline=none"
+            )

@@ -126,6 +126,7 @@ class EvaluateConfig:
     n_threads: int | None = None
     run: str | None = None
     protocol: str = "weekly"
+    n_folds: int = 5
     data: dict[str, Any] = MISSING
     seasons: dict[str, Any] = MISSING
     encoder: dict[str, Any] = MISSING

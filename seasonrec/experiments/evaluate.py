@@ -1,33 +1,40 @@
 """The baselines alone on a data set, or the lists of a finished run once more."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import polars as pl
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from seasonrec.data.dataset import Dataset
 from seasonrec.errors import ConfigError, DataError
+from seasonrec.evaluation.cross_validation import SLICE, cross_validate, errors_table, folds
 from seasonrec.evaluation.leave_one_out import rank_leave_one_out
 from seasonrec.evaluation.lists import read_lists
-from seasonrec.experiments.build import baselines_of, dataset_of, texts_of
+from seasonrec.evaluation.tables import Cell, Grid
+from seasonrec.experiments.build import baselines_of, dataset_of, refuse_raters, texts_of
 from seasonrec.experiments.judge import SPLITS, Judge, progress_of
+from seasonrec.experiments.judge_ratings import refuse_rankers
 from seasonrec.experiments.recommender import unchanged
 from seasonrec.experiments.record import RunRecord, plain_config, read_record
 from seasonrec.experiments.rolling import roll
 from seasonrec.experiments.train import begin, judge_baselines, judge_of
 
 log = logging.getLogger(__name__)
+Tables = Callable[[DictConfig, Dataset], Iterator[pl.DataFrame]]
 
 
 def evaluate(cfg: DictConfig) -> None:
     """Prints the leaderboard and writes metrics.csv; of the weekly protocol also weeks.csv and the lists.
 
     Raises:
-        ConfigError: an unknown protocol.
+        ConfigError: an unknown protocol, no baseline, or one that does something else than the protocol asks for.
     """
     begin(cfg)
     if cfg.protocol not in PROTOCOLS:
@@ -54,23 +61,32 @@ def _weekly(cfg: DictConfig) -> None:
     log.info("metrics: %s", folder / "metrics.csv")
 
 
-def _leave_one_out(cfg: DictConfig) -> None:
-    """Every baseline by each user's last item, and by the one before it."""
+def _without_weeks(tables: Tables, shown: Callable[[pl.DataFrame], Table], cfg: DictConfig) -> None:
+    """Every baseline by a published protocol that knows no weeks.
+
+    Args:
+        tables: the metrics of each baseline.
+        shown: all of them for the terminal.
+    """
     folder = Path(cfg.paths.run)
+    if not cfg.baseline:
+        raise ConfigError(f"protocol={cfg.protocol} judges baselines, and there is none; give baseline={SUITED[cfg.protocol]}")
     with RunRecord(folder, plain_config(cfg)) as record:
         with record.stage("data"):
             dataset = dataset_of(cfg)
             record.data(dataset)
         with record.stage("evaluation"):
-            metrics = pl.concat(_leave_one_out_tables(cfg, dataset))
+            metrics = pl.concat(tables(cfg, dataset))
             record.table("metrics", metrics)
-        Console().print(leave_one_out_table(metrics))
+        Console().print(shown(metrics))
     log.info("metrics: %s", folder / "metrics.csv")
 
 
 def _leave_one_out_tables(cfg: DictConfig, dataset: Dataset) -> Iterator[pl.DataFrame]:
-    texts = texts_of(cfg, dataset, 0)
-    for name, scorer in baselines_of(cfg, texts).items():
+    """Each user's last item, and the one before it."""
+    scorers = baselines_of(cfg, texts_of(cfg, dataset, 0))
+    refuse_raters(scorers)
+    for name, scorer in scorers.items():
         for split in SPLITS:
             with progress_of(f"{name} on {split}", dataset.n_users) as advance:
                 options = {"batch_size": cfg.eval.batch_size, "progress": advance, "fit": split == SPLITS[0]}
@@ -85,6 +101,26 @@ def leave_one_out_table(metrics: pl.DataFrame) -> Table:
     for method, *values in wide.iter_rows():
         table.add_row(method, *(f"{value:.4f}" for value in values))
     return table
+
+
+def _cross_validation_tables(cfg: DictConfig, dataset: Dataset) -> Iterator[pl.DataFrame]:
+    """Each rating from those of the other folds, which `seed` draws."""
+    refuse_rankers(cfg.baseline, f"protocol={SLICE}")
+    timeline = dataset.timeline
+    fold = folds(timeline, cfg.n_folds, cfg.seed)
+    for name, node in cfg.baseline.items():
+        with progress_of(f"{name} on {cfg.n_folds} folds", len(timeline)) as advance:
+            predicted = cross_validate(partial(instantiate, node), timeline, fold, batch_size=cfg.eval.batch_size, progress=advance)
+        yield errors_table(name, timeline, predicted, fold)
+
+
+def cross_validation_table(metrics: pl.DataFrame) -> Table:
+    """One row per method: means over folds and their standard deviation, for the terminal; says which protocol it is."""
+    found = {(row["method"], row["metric"]): row for row in metrics.filter(slice=SLICE).iter_rows(named=True)}
+    shown = lambda row: Cell(f"{row['value']:.4f} ±{row['deviation']:.4f}")
+    methods = dict.fromkeys(method for method, _ in found)
+    rows = [[Cell(method), shown(found[method, "rmse"]), shown(found[method, "mae"])] for method in methods]
+    return Grid("cross-validation, no timeline: mean over folds ± standard deviation", ["method", "RMSE", "MAE"], rows).rich()
 
 
 def _judge_baselines(cfg: DictConfig, judge: Judge, dataset: Dataset) -> None:
@@ -102,4 +138,9 @@ def _judge_lists(cfg: DictConfig, judge: Judge, dataset: Dataset, run: Path) -> 
         judge.judge(path.stem, lists, vectors)
 
 
-PROTOCOLS = {"weekly": _weekly, "leave_one_out": _leave_one_out}
+PROTOCOLS: Final[Mapping[str, Callable[[DictConfig], None]]] = {
+    "weekly": _weekly,
+    "leave_one_out": partial(_without_weeks, _leave_one_out_tables, leave_one_out_table),
+    "cross_validation": partial(_without_weeks, _cross_validation_tables, cross_validation_table),
+}
+SUITED: Final = {"leave_one_out": "sasrec or baseline=default", "cross_validation": "svd or baseline=ratings"}

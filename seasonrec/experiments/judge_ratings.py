@@ -87,8 +87,21 @@ def judge_rating_baselines(cfg: DictConfig, judge: RatingJudge) -> None:
     Raises:
         ConfigError: a baseline that ranks and predicts no ratings.
     """
+    refuse_rankers(cfg.baseline, "stage=ratings")
     for name in dict.fromkeys([REFERENCE, *cfg.baseline]):
-        raters = {split: instantiate(cfg.baseline[name]) if name in cfg.baseline else MeanRating() for split in SPLITS}
-        if not isinstance(raters[SPLITS[0]], Rater):
-            raise ConfigError(f"baseline.{name} predicts no ratings; stage=ratings wants baseline=ratings or baseline=none")
-        judge.judge(name, raters)
+        judge.judge(name, {split: instantiate(cfg.baseline[name]) if name in cfg.baseline else MeanRating() for split in SPLITS})
+
+
+def refuse_rankers(baselines: Mapping[str, DictConfig], asked: str) -> None:
+    """Nothing, if all baselines predict ratings.
+
+    Args:
+        baselines: their configs by name.
+        asked: what wants ratings, e.g. "stage=ratings".
+
+    Raises:
+        ConfigError: one that ranks and predicts none.
+    """
+    for name, node in baselines.items():
+        if not isinstance(instantiate(node), Rater):
+            raise ConfigError(f"baseline.{name} predicts no ratings; {asked} wants baseline=ratings, baseline=svd or baseline=none")

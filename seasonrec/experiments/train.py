@@ -19,9 +19,18 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.labels import season_labels
-from seasonrec.evaluation.scorer import Scorer
 from seasonrec.evaluation.tables import selection_score
-from seasonrec.experiments.build import Joint, baseline_nodes, baselines_of, cache_folder, calendar_of, dataset_of, joint_of, texts_of
+from seasonrec.experiments.build import (
+    Joint,
+    baseline_nodes,
+    baselines_of,
+    cache_folder,
+    calendar_of,
+    dataset_of,
+    joint_of,
+    refuse_raters,
+    texts_of,
+)
 from seasonrec.experiments.examples import write_examples
 from seasonrec.experiments.fit import LOSSES, Fit, Outcome
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
@@ -238,11 +247,7 @@ def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTex
     """
     baselines = {split: {REFERENCE: instantiate(cfg.eval.reference), **baselines_of(cfg, of_split)} for split, of_split in texts.items()}
     names = names or list(baselines["validation"])
-    for name in names:
-        if not isinstance(baselines["validation"][name], Scorer):
-            raise ConfigError(
-                f"baseline.{name} ranks nothing; baseline=ratings is for stage=ratings, give baseline=default or baseline=none"
-            )
+    refuse_raters({name: baselines["validation"][name] for name in names})
     *_, last = texts.values()
     nodes = {REFERENCE: cfg.eval.reference, **baseline_nodes(cfg, last.trained)}
     # Texts as known at a cut-off come from data and encoder.

@@ -8,6 +8,12 @@ queries.parquet      split, user_id, week, time (of the week's first second); wi
 vectors.safetensors  text vectors of the items, "validation" and "test" [n_items, d]
 
 Into the same folder it writes validation.parquet and test.parquet (user_id, week, list, rank, item_id, score) and peer.json.
+
+A peer that predicts ratings gets config.json and
+
+ratings.npz          user and item (rows), rating and fold of each [n]; a fold is predicted from the others
+
+and writes predicted.npy, the rating of each [n], and peer.json.
 """
 
 import json
@@ -21,6 +27,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from seasonrec.data.dataset import Dataset
+from seasonrec.data.timeline import Timeline
+from seasonrec.evaluation.cross_validation import ratings_of
 from seasonrec.schema import ITEM, TIME, USER, WEEK
 
 
@@ -47,6 +55,18 @@ def write_handover(folder: Path, dataset: Dataset, vectors: Mapping[str, NDArray
     dataset.items.select(ITEM).with_columns(**texts).write_parquet(folder / "items.parquet")
     pl.concat([_queries(dataset, split) for split in weeks]).write_parquet(folder / "queries.parquet")
     save_file({split: np.ascontiguousarray(of) for split, of in vectors.items()}, folder / "vectors.safetensors")
+
+
+def write_folds(folder: Path, timeline: Timeline, fold: NDArray[np.int64], config: Mapping[str, Any]) -> None:
+    """Writes the files for a peer that predicts ratings into a folder.
+
+    Args:
+        fold: of each rating [n].
+        config: in plain containers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    np.savez(folder / "ratings.npz", user=timeline.user, item=timeline.item, rating=ratings_of(timeline), fold=fold)
 
 
 def _queries(dataset: Dataset, split: str) -> pl.DataFrame:

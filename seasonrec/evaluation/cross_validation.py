@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.ratings import Rater, rate
+from seasonrec.evaluation.tables import Cell, Grid
 from seasonrec.metrics import mae, rmse
 
 SLICE: Final = "cross_validation"
@@ -89,6 +90,21 @@ def errors_table(method: str, timeline: Timeline, predicted: NDArray, fold: NDAr
     found = np.array([[error(predicted[part], rating[part]) for error in ERRORS.values()] for part in parts])  # [n_folds, n_errors]
     of_fold = [_rows(method, f"fold_{n}", each, None, int(part.sum())) for n, (each, part) in enumerate(zip(found, parts, strict=True))]
     return pl.concat([*of_fold, _rows(method, SLICE, found.mean(0), found.std(0, ddof=1), len(rating))])
+
+
+def error_grid(metrics: pl.DataFrame) -> Grid:
+    """One row per method: the means of its errors over folds and their standard deviations; the smallest of each column is strong.
+
+    Args:
+        metrics: rows of `errors_table` of any number of methods.
+    """
+    means = metrics.filter(slice=SLICE)
+    best = dict(means.group_by("metric").agg(pl.col("value").min()).iter_rows())
+    shown = lambda row: Cell(f"{row['value']:.4f} ±{row['deviation']:.4f}", row["value"] == best[row["metric"]])
+    cells = {(row["method"], row["metric"]): shown(row) for row in means.iter_rows(named=True)}
+    rows = [[Cell(method), *(cells[method, error] for error in ERRORS)] for method in dict.fromkeys(method for method, _ in cells)]
+    n = metrics["slice"].n_unique() - 1
+    return Grid(f"ratings without a timeline: mean of {n} folds ± standard deviation", ["method", *map(str.upper, ERRORS)], rows)
 
 
 def _rows(method: str, name: str, values: NDArray, deviation: NDArray | None, n: int) -> pl.DataFrame:

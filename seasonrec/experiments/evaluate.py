@@ -14,10 +14,9 @@ from rich.table import Table
 
 from seasonrec.data.dataset import Dataset
 from seasonrec.errors import ConfigError, DataError
-from seasonrec.evaluation.cross_validation import SLICE, cross_validate, errors_table, folds
+from seasonrec.evaluation.cross_validation import SLICE, cross_validate, error_grid, errors_table, folds
 from seasonrec.evaluation.leave_one_out import rank_leave_one_out
 from seasonrec.evaluation.lists import read_lists
-from seasonrec.evaluation.tables import Cell, Grid
 from seasonrec.experiments.build import baselines_of, dataset_of, refuse_raters, texts_of
 from seasonrec.experiments.judge import SPLITS, Judge, progress_of
 from seasonrec.experiments.judge_ratings import refuse_rankers
@@ -114,15 +113,6 @@ def _cross_validation_tables(cfg: DictConfig, dataset: Dataset) -> Iterator[pl.D
         yield errors_table(name, timeline, predicted, fold)
 
 
-def cross_validation_table(metrics: pl.DataFrame) -> Table:
-    """One row per method: means over folds and their standard deviation, for the terminal; says which protocol it is."""
-    found = {(row["method"], row["metric"]): row for row in metrics.filter(slice=SLICE).iter_rows(named=True)}
-    shown = lambda row: Cell(f"{row['value']:.4f} ±{row['deviation']:.4f}")
-    methods = dict.fromkeys(method for method, _ in found)
-    rows = [[Cell(method), shown(found[method, "rmse"]), shown(found[method, "mae"])] for method in methods]
-    return Grid("cross-validation, no timeline: mean over folds ± standard deviation", ["method", "RMSE", "MAE"], rows).rich()
-
-
 def _judge_baselines(cfg: DictConfig, judge: Judge, dataset: Dataset) -> None:
     judge_baselines(cfg, judge, {split: texts_of(cfg, dataset, dataset.split.weeks[split].start) for split in SPLITS})
 
@@ -141,6 +131,6 @@ def _judge_lists(cfg: DictConfig, judge: Judge, dataset: Dataset, run: Path) -> 
 PROTOCOLS: Final[Mapping[str, Callable[[DictConfig], None]]] = {
     "weekly": _weekly,
     "leave_one_out": partial(_without_weeks, _leave_one_out_tables, leave_one_out_table),
-    "cross_validation": partial(_without_weeks, _cross_validation_tables, cross_validation_table),
+    "cross_validation": partial(_without_weeks, _cross_validation_tables, lambda metrics: error_grid(metrics).rich()),
 }
 SUITED: Final = {"leave_one_out": "sasrec or baseline=default", "cross_validation": "svd or baseline=ratings"}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,8 @@ from safetensors.numpy import load_file
 
 from seasonrec.data.dataset import Dataset, Split
 from seasonrec.data.timeline import Timeline
+from seasonrec.evaluation.cross_validation import folds
+from seasonrec.experiments.record import RunRecord, read_table
 from seasonrec.schema import WEEK, as_events
 
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
@@ -114,6 +117,29 @@ def test_the_handover_holds_all_events_and_queries_without_truth(module, tmp_pat
     assert json.loads((tmp_path / "meta.json").read_text())["weeks"] == {"validation": [8, 9], "test": [10, 11]}
 
 
+def test_ratings_are_handed_over_in_the_order_of_their_folds(module, tmp_path, small_shop):
+    fold = folds(small_shop.timeline, 5, seed=1)
+    module("handover").write_folds(tmp_path, small_shop.timeline, fold, {"seed": 1})
+    given = np.load(tmp_path / "ratings.npz")
+    for name in ("user", "item", "rating"):
+        np.testing.assert_array_equal(given[name], getattr(small_shop.timeline, name))
+    np.testing.assert_array_equal(given["fold"], fold)
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+
+
+def test_predictions_of_a_peer_are_judged_as_those_of_a_baseline(module, tmp_path, dataset_of_table):
+    rating = pl.Series("rating", np.random.default_rng(0).integers(1, 6, 500), pl.Float32)
+    dataset = replace(dataset_of_table, events=dataset_of_table.events.with_columns(rating))
+    run = module("run")
+    exchanged = run.RatingExchange("mine", run.config_of("mine", ["n_folds=4"]), dataset, tmp_path)
+    np.save(tmp_path / "predicted.npy", dataset.timeline.rating + np.float32(0.5))
+    assert (
+        exchanged.judged(RunRecord(tmp_path / "run", {"seed": 0}))[0].splitlines()[2]
+        == "| mine | **0.5000 ±0.0000** | **0.5000 ±0.0000** |"
+    )
+    assert set(read_table(tmp_path / "run", "metrics")["slice"]) == {"cross_validation", *(f"fold_{n}" for n in range(4))}
+
+
 @pytest.fixture
 def dataset_of_table() -> Dataset:
     """500 purchases of nine users over twelve weeks."""
@@ -141,7 +167,7 @@ def test_every_peer_has_its_script_and_pins_what_it_asks_for(module):
 
 def test_an_unknown_peer_ends_with_the_names_of_those_that_there_are(module, monkeypatch):
     monkeypatch.setattr("sys.argv", ["run.py", "xgboost"])
-    with pytest.raises(SystemExit, match="lightgbm,sasrec,hstu"):
+    with pytest.raises(SystemExit, match="lightgbm,sasrec,hstu,surprise"):
         module("run").main()
 
 

@@ -404,6 +404,14 @@ def test_appended_ratings_follow_the_known_ones():
     assert grown.rating.tolist() == [2, 5, 4]
 
 
+def test_taken_events_keep_order_ratings_and_sizes():
+    whole = timeline_of([(0, 0, 5, 2), (1, 3, 6, 4), (1, 2, 7, 5)])
+    taken = whole.take(np.array([0, 2]))
+    assert (taken.user.tolist(), taken.item.tolist(), taken.rating.tolist()) == ([0, 1], [0, 2], [2, 5])
+    assert (taken.n_users, taken.n_items, taken.week_zero) == (whole.n_users, whole.n_items, whole.week_zero)
+    assert small((0, 0, 5), (1, 3, 6)).take(np.array([1])).rating is None
+
+
 def test_appending_to_the_past_is_refused():
     with pytest.raises(DataError, match=rf"time {ZERO + 4}, before the last known {ZERO + 5};.*build a new timeline"):
         small((0, 0, 5)).append(np.array([0, 0]), np.array([0, 0]), ZERO + np.array([9, 4]))

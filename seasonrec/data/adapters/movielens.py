@@ -28,7 +28,12 @@ WANT: Final = "data.path: the folder of u.data and u.item (100K) or of ratings.d
 
 @dataclass(frozen=True)
 class Layout:
-    """One of the archives: a file's name and what stands between two values of a line."""
+    """One of the archives.
+
+    Args:
+        ratings, items: a file's name and what stands between two values of a line.
+        item_columns: what the values of an item's line are.
+    """
 
     ratings: tuple[str, str]
     items: tuple[str, str]
@@ -61,9 +66,9 @@ class MovieLens:
     def sources(self) -> Mapping[str, Path]:
         """Ratings and items, and the users where there is a u.user."""
         folder, layout = self._layout()
-        found = {role: existing(folder / name, WANT) for role, (name, _) in (("ratings", layout.ratings), ("items", layout.items))}
+        found = {"ratings": existing(folder / layout.ratings[0], WANT), "items": existing(folder / layout.items[0], WANT)}
         users = folder / "u.user"
-        return found | ({"users": users} if layout is LAYOUTS[0] and users.is_file() else {})
+        return found | ({"users": users} if users.is_file() else {})
 
     def read(self) -> Dataset:
         """The data set; weeks count from the midnight (UTC) before the first rating."""
@@ -95,13 +100,13 @@ class MovieLens:
         return texts.of_table(items)
 
     def _layout(self) -> tuple[Path, Layout]:
-        """The folder, and which archive lies in it."""
-        path, by_ratings = Path(self.path).expanduser(), {layout.ratings[0]: layout for layout in LAYOUTS}
-        if path.is_file() and path.name not in by_ratings:
-            raise DataError(f"{path} is none of {', '.join(by_ratings)}; give {WANT}")
-        folder = path.parent if path.name in by_ratings else path
-        names = [path.name] if path.name in by_ratings else list(by_ratings)
-        return folder, by_ratings[next((name for name in names if (folder / name).is_file()), names[0])]
+        """The folder, and which archive lies in it; the first where there is none."""
+        path, by_name = Path(self.path).expanduser(), {layout.ratings[0]: layout for layout in LAYOUTS}
+        if path.name in by_name:
+            return path.parent, by_name[path.name]
+        if path.is_file():
+            raise DataError(f"{path} is none of {', '.join(by_name)}; give {WANT}")
+        return path, next((layout for name, layout in by_name.items() if (path / name).is_file()), LAYOUTS[0])
 
 
 def _lines(path: Path, separator: str, columns: Sequence[str]) -> pl.DataFrame:
@@ -118,7 +123,7 @@ def _lines(path: Path, separator: str, columns: Sequence[str]) -> pl.DataFrame:
             f"{path}: no line has {len(columns)} values with {separator!r} between them, e.g. {lines[0][:80]!r};"
             f" wanted {', '.join(columns[:4])} ...; give {WANT}"
         )
-    fit = pl.when(pl.lit(n) <= len(columns)).then(pl.col("line"))
+    fit = pl.when(pl.col("line").list.len() <= len(columns)).then(pl.col("line"))
     return values.select(fit.list.get(place, null_on_oob=True).str.strip_chars().alias(name) for place, name in enumerate(columns))
 
 

@@ -13,6 +13,7 @@ import pytest
 from seasonrec.data.adapters.adapter import Adapter
 from seasonrec.data.adapters.amazon_reviews import AmazonReviews
 from seasonrec.data.adapters.complete_journey import CompleteJourney
+from seasonrec.data.adapters.movielens import GENRES, MovieLens
 from seasonrec.data.adapters.online_retail_ii import OnlineRetailII
 from seasonrec.data.adapters.open_ecommerce import OpenEcommerce
 from seasonrec.data.adapters.sequences import Sequences
@@ -137,6 +138,22 @@ def sequences(folder: Path) -> Adapter:
     return Sequences(path=str(folder / "lists.txt"))
 
 
+def movielens_100k(folder: Path) -> Adapter:
+    ratings = purchases().select("user", "item", pl.col("line") % 5 + 1, "time")
+    (folder / "u.data").write_text("\n".join("\t".join(map(str, line)) for line in ratings.rows()) + "\n")
+    films = [(n, f"Café {n} (1995)", "01-Jan-1995", "", "http://x", *(int(n == place) for place in range(len(GENRES)))) for n in range(7)]
+    (folder / "u.item").write_bytes("\n".join("|".join(map(str, film)) for film in films).encode("latin-1"))
+    return MovieLens(path=str(folder))
+
+
+def movielens_1m(folder: Path) -> Adapter:
+    ratings = purchases().select("user", "item", pl.col("line") % 5 + 1, "time")
+    (folder / "ratings.dat").write_text("\n".join("::".join(map(str, line)) for line in ratings.rows()) + "\n")
+    films = "\n".join(f"{n}::Café: the {n}th (1995)::Comedy|Film-Noir" for n in range(7))
+    (folder / "movies.dat").write_bytes(films.encode("latin-1"))
+    return MovieLens(path=str(folder / "ratings.dat"))
+
+
 def table(folder: Path) -> Adapter:
     p = purchases()
     p.with_columns(time=pl.Series(iso(p["time"]))).write_csv(folder / "shop.csv")
@@ -154,6 +171,8 @@ BUILDERS = (
     open_ecommerce_category,
     open_ecommerce_product,
     amazon_reviews,
+    movielens_100k,
+    movielens_1m,
     sequences,
     table,
 )

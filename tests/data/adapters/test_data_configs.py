@@ -13,7 +13,7 @@ CONFIGS = sorted((Path(__file__).parents[3] / "conf" / "data").glob("*.yaml"))
 
 
 def test_there_is_one_for_each_adapter():
-    names = {"amazon_reviews", "complete_journey", "online_retail_ii", "open_ecommerce", "sequences", "table"}
+    names = {"amazon_reviews", "complete_journey", "movielens", "online_retail_ii", "open_ecommerce", "sequences", "table"}
     assert names <= {path.stem for path in CONFIGS}
 
 

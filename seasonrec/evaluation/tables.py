@@ -253,8 +253,7 @@ def _cell(value: float, spread: float, best: bool) -> Cell:
 def _difference(row: Mapping[str, Any], alpha: float) -> Cell:
     if row["difference"] is None:
         return Cell(ABSENT)
-    p = f"p {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else "p<0.001"
-    return Cell(f"{row['difference']:+.4f} ({p})", row["p_holm"] < alpha)
+    return Cell(f"{row['difference']:+.4f} ({p_text(row['p_holm'])})", row["p_holm"] < alpha)
 
 
 def _change(row: Mapping[str, Any], alpha: float) -> Cell:
@@ -262,9 +261,13 @@ def _change(row: Mapping[str, Any], alpha: float) -> Cell:
     value = _cell(numbers[0], (numbers[2] - numbers[1]) / 2, False)
     if row.get("difference") is None:
         return value
-    p = f"p {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else "p<0.001"
-    change = f"{row['difference']:+.4f}, {row['difference_low']:+.4f} to {row['difference_high']:+.4f}, {p}"
+    change = f"{row['difference']:+.4f}, {row['difference_low']:+.4f} to {row['difference_high']:+.4f}, {p_text(row['p_holm'])}"
     return Cell(f"{value.text} ({change})", row["p_holm"] < alpha)
+
+
+def p_text(p: float | None) -> str:
+    """A p value in words; a bootstrap knows small ones by their size only."""
+    return f"p {ABSENT}" if p is None else f"p {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
 def _latex(text: str) -> str:

@@ -13,7 +13,7 @@ import polars as pl
 from seasonrec.errors import DataError
 from seasonrec.evaluation.ratings import rating_grid
 from seasonrec.evaluation.significance import standard_errors
-from seasonrec.evaluation.tables import ABSENT, HEADLINES, TITLES, Grid, markdown, smallest
+from seasonrec.evaluation.tables import ABSENT, HEADLINES, TITLES, Grid, markdown, p_text, smallest
 from seasonrec.experiments import page, plots
 from seasonrec.experiments.page import Html, Picture, write_page
 from seasonrec.experiments.plots import JOINT
@@ -193,7 +193,7 @@ def _p_value(significance: pl.DataFrame | None, peer: str, pair: Pair) -> str:
     if significance is None:
         return ""
     p = significance.filter(other=peer, slice=pair[0], metric=pair[1])["p_holm"].drop_nulls()
-    return f", p {_small(p[0])}" if len(p) else ""
+    return f", {p_text(p[0])}" if len(p) else ""
 
 
 def _best(values: Mapping[str, float]) -> str:
@@ -268,7 +268,7 @@ def _difference(row: Mapping[str, Any]) -> str:
     sure = row["p_holm"] is not None and row["p_holm"] < ALPHA
     kind = ("up" if row["difference"] > 0 else "down") if sure else "open"
     value = Html(f"<span class='{kind}'>{row['difference']:+.4f}</span>")
-    return page.two_lines(value, f"{page.number(row['low'])} to {page.number(row['high'])}", f"p {_small(row['p_holm'])}")
+    return page.two_lines(value, f"{page.number(row['low'])} to {page.number(row['high'])}", p_text(row["p_holm"]))
 
 
 def _losses(table: pl.DataFrame, picture: Picture) -> Html:
@@ -437,10 +437,6 @@ def _needs(tables: Mapping[str, pl.DataFrame | None], name: str, section: Callab
 
 def _name(pair: Pair) -> str:
     return f"{pair[0].replace('_', ' ')} {TITLES.get(pair[1], pair[1])}"
-
-
-def _small(p: float | None) -> str:
-    return ABSENT if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 SIGNIFICANCE_NOTE: Final = (

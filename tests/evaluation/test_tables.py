@@ -91,7 +91,7 @@ def test_differences_end_with_the_smallest_that_every_test_can_show():
     lines = differences(compared(), "m").markdown().splitlines()
     assert lines[2:] == [
         "| a | +0.0100 (p 0.600) |",
-        "| b | **+0.1000 (p<0.001)** |",
+        "| b | **+0.1000 (p < 0.001)** |",
         "| detectable | 0.0250 |",
         "| detectable after Holm | 0.0350 |",
     ]
@@ -106,6 +106,6 @@ def test_changes_show_the_mean_and_the_difference_to_the_whole_model():
     lines = changes(table, "whole").markdown().splitlines()
     assert lines[0].startswith("| variant | seeds | all NDCG@10 | all R@50 |")
     assert lines[2].startswith("| whole | 3 | 0.3000 ±0.0100 | – |")
-    assert lines[3].startswith("| less | 1 | **0.2000 (-0.1000, -0.1200 to -0.0800, p<0.001)** | – |")
+    assert lines[3].startswith("| less | 1 | **0.2000 (-0.1000, -0.1200 to -0.0800, p < 0.001)** | – |")
     alone = changes(table.head(1).drop(names[5:]), "whole").markdown()
     assert "| whole | 3 | 0.3000 ±0.0100 | – |" in alone

@@ -17,16 +17,18 @@ class ProfileText(nn.Module):
     Args:
         d: width in which profile and product meet.
         history_dropout: share of purchases that training hides.
+        own: whether items that the user has bought before are scored too; without it they get 0. All of them are like the profile that
+            they make, and how they differ in that says little of which one is bought again: that is for a head that sees purchases.
     """
 
-    def __init__(self, sizes: Sizes, d: int = 96, dropout: float = 0.2, history_dropout: float = 0.3):
+    def __init__(self, sizes: Sizes, d: int = 96, dropout: float = 0.2, history_dropout: float = 0.3, own: bool = False):
         super().__init__()
         self.profile, self.item = nn.Linear(sizes.d_text, d, bias=False), nn.Linear(sizes.d_text, d, bias=False)
         self.profile.load_state_dict(self.item.state_dict())
         self.user = nn.Linear(sizes.d_text, d, bias=False)
         nn.init.zeros_(self.user.weight)
         self.decay, self.centre, self.dropout, self.history_dropout = Decay(), Centre(d), nn.Dropout(dropout), history_dropout
-        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.log_temperature, self.own = nn.Parameter(torch.zeros(())), own
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[B, C]."""
@@ -36,4 +38,5 @@ class ProfileText(nn.Module):
         user = self.centre(self.profile(bought), h.known) + self.user(texts.vectors[texts.of_user[batch.user]])
         # Projected back into the text space, as in the seasonal heads: texts are met as they are.
         in_text_space = (self.dropout(user) * self.log_temperature.exp()) @ self.item.weight
-        return texts.match(in_text_space, batch.candidate)
+        score = texts.match(in_text_space, batch.candidate)
+        return score if self.own else score.index_put_(h.listed, score.new_zeros(()))

@@ -3,6 +3,7 @@
 A batch shares one moment, so that counters of all items are computed once per moment; only histories are per query.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from seasonrec.data.candidates import Candidates, CandidateSampler
-from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates
+from seasonrec.data.counters import N_FEATURES, RECENT, demand_features, demand_rates
 from seasonrec.data.kept import KEPT_GB, Kept
 from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import AsOf, Histories, Queries
@@ -185,7 +186,9 @@ def user_features(h: Histories) -> NDArray[np.float32]:
     return np.stack([np.log1p(n_weeks), np.log1p(n_items), np.log1p(basket), repeats * (n_events > 0)], axis=1).astype(np.float32)
 
 
-def pair_features(h: Histories, item_gap: NDArray, user: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def pair_features(
+    h: Histories, item_gap: NDArray, user: NDArray, last_year: bool = True
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What a user's own purchases of an item say about the next one: fading counts and features, [n_pairs, n_decays] and [n_pairs, d].
 
     Features: log fading counts, log weeks since the last one, the share of the user's weeks that had it, log of the user's and of all
@@ -196,12 +199,13 @@ def pair_features(h: Histories, item_gap: NDArray, user: NDArray) -> tuple[NDArr
         h: histories of the batch.
         item_gap: usual weeks between purchases of each item, 0 where unknown [n_items].
         user: from `user_features` [B, N_USER_FEATURES].
+        last_year: whether purchases in the same weeks last year are counted; 0 without it.
     """
     weight = np.stack([h.pair_sum(np.power(np.float32(decay), h.event_age)) for decay in DECAYS], axis=1)
     wait, gap = h.pair_last + 1, item_gap[h.pair_item]
     own_gap = np.where(h.pair_count > 1, (h.pair_first - h.pair_last) / np.maximum(h.pair_count - 1, 1), 0)
     # 51 is the age of the same week last year; neighbours count less.
-    last_year = h.pair_sum(np.maximum(1 - np.abs(h.event_age - 51) / 3, 0).astype(np.float32))
+    year_ago = h.pair_sum(last_year * np.maximum(1 - np.abs(h.event_age - 51) / 3, 0).astype(np.float32))
     of_user = user[h.pair_query]
     features = [
         *np.log1p(weight).T,
@@ -211,7 +215,7 @@ def pair_features(h: Histories, item_gap: NDArray, user: NDArray) -> tuple[NDArr
         np.log1p(gap),
         _overdue(wait, own_gap),
         _overdue(wait, gap),
-        last_year,
+        year_ago,
         h.pair_count == 1,
         *of_user.T,
     ]
@@ -231,10 +235,18 @@ class Moments:
         season: dates as features and words.
         pool: rates [n_items, n_windows] -> rates of all items with similar texts, of the same shape; None without texts.
         max_gb: of all moments kept.
+        last_year: whether last year's counters are known; without it they are 0, as in a shop's first year.
     """
 
-    def __init__(self, season: SeasonContext, pool: Callable[[NDArray], NDArray] | None = None, max_gb: float = KEPT_GB):
-        self._season, self._pool = season, pool
+    def __init__(
+        self,
+        season: SeasonContext,
+        pool: Callable[[NDArray], NDArray] | None = None,
+        max_gb: float = KEPT_GB,
+        *,
+        last_year: bool = True,
+    ):
+        self._season, self._pool, self.last_year = season, pool, last_year
         # Views of one time are equal.
         self._at = Kept(self._make, lambda moment: moment.demand.nbytes + 5 * moment.item_gap.nbytes, max_gb * 1e9)
 
@@ -261,6 +273,8 @@ class Moments:
     def _make(self, now: AsOf, about: int) -> Moment:
         fourth_day = about + 3 * DAY
         rates = demand_rates(now, (about - now.time) / WEEK)
+        if not self.last_year:
+            rates[:, len(RECENT) :] = 0
         own = [demand_features(rates)]
         if self._pool is not None:
             own.append(demand_features(self._pool(rates)))
@@ -307,7 +321,7 @@ class Batcher:
         return Batch(
             user=torch.from_numpy(np.array(users, np.int64)),  # a copy: tensors cannot be read-only
             moment=(moment := self.moments(now, about)),
-            history=_history(now.histories(users), moment.item_gap, column),
+            history=_history(now.histories(users), moment.item_gap, column, self.moments.last_year),
             similar=torch.from_numpy(self._similar.bought(users, now, items)),
             usual=torch.from_numpy(self._similar.usual(now)[slice(None) if items is None else items]),
             candidate=None if items is None else torch.from_numpy(items),
@@ -369,9 +383,9 @@ def _columns(candidates: Candidates | None, n_items: int) -> NDArray[np.int64]:
     return column
 
 
-def _history(h: Histories, item_gap: NDArray, column: NDArray) -> History:
+def _history(h: Histories, item_gap: NDArray, column: NDArray, last_year: bool) -> History:
     user = user_features(h)
-    weight, features = pair_features(h, item_gap, user)
+    weight, features = pair_features(h, item_gap, user, last_year)
     return History(
         query=torch.from_numpy(h.pair_query),
         item=torch.from_numpy(h.pair_item),
@@ -385,6 +399,14 @@ def _history(h: Histories, item_gap: NDArray, column: NDArray) -> History:
     )
 
 
+def _of_some_users(queries: Queries, n_users: int, share: float, seed: int) -> Queries:
+    """The queries of a share of all users, rounded up and drawn by the seed."""
+    if share >= 1:
+        return queries
+    drawn = np.random.default_rng(seed).permutation(n_users)[: math.ceil(share * n_users)]
+    return queries.take(np.flatnonzero(np.isin(queries.user, drawn)))
+
+
 class TrainingBatches(IterableDataset):
     """Batches of the queries of past weeks, drawn and ordered anew each epoch; both depend on seed and epoch only.
 
@@ -394,6 +416,7 @@ class TrainingBatches(IterableDataset):
         batch_size: queries a batch, of one week each; a week's last batch is smaller, by at most one between a week's batches.
         sampler: of candidates; its popularity is that of the last `POPULARITY_WEEKS` as of the batch's week. None: the truth alone.
         n_queries: an epoch's, the same share of each week's, rounded up; None for all of them.
+        users: the share of users that is learnt from, rounded up, drawn by the seed.
     """
 
     def __init__(
@@ -406,9 +429,10 @@ class TrainingBatches(IterableDataset):
         sampler: CandidateSampler | None,
         seed: int,
         n_queries: int | None = None,
+        users: float = 1.0,
     ):
         self._past, self._batcher, self._sampler, self._seed = past, batcher, sampler, seed
-        self._queries = past.queries(weeks)
+        self._queries = _of_some_users(past.queries(weeks), past.n_users, users, seed)
         self._inclusion = Kept(self._probabilities, lambda each: each.nbytes, KEPT_GB * 1e9)
         self.epoch = 0
         if not len(self._queries):

@@ -79,6 +79,7 @@ class Model:
     refresh_texts: RefreshTexts = field(default_factory=RefreshTexts)
     prefix_cache_gb: float = 0.0
     text_neighbours: dict[str, Any] | None = None
+    last_year: bool = True
     similar_users: dict[str, Any] = field(default_factory=dict)
     user_words: dict[str, Any] = field(default_factory=dict)
 

@@ -18,6 +18,7 @@ class Sampling:
     """From which queries, in which portions and against which candidates the model learns.
 
     Args:
+        users: the share of users that is learnt from, above 0, at most 1; histories and counters are of all.
         n_weeks: how many of the last weeks before the cut-off. More than a year, so that every week of the year has been seen.
         n_queries: an epoch's, drawn anew for each; None for all of them. So an epoch is as long for a large shop as for a small one.
         batch_size: queries a batch, all of one week.
@@ -25,6 +26,7 @@ class Sampling:
         skip_weeks: weeks at the very beginning of the data that are history only.
     """
 
+    users: float = 1.0
     n_weeks: int = 80
     n_queries: int | None = 10_000
     batch_size: int = 64
@@ -35,6 +37,8 @@ class Sampling:
         for name in ("n_weeks", "n_queries", "batch_size"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ConfigError(f"sampling.{name} is {value}, wanted at least 1")
+        if not 0 < self.users <= 1:
+            raise ConfigError(f"sampling.users is {self.users}, wanted a share of users above 0, at most 1")
 
     def weeks(self, past: AsOf) -> range:
         """The weeks to learn from as of a cut-off."""
@@ -60,6 +64,7 @@ class QueryData(pl.LightningDataModule):
             sampler=sampling.candidates,
             seed=seed,
             n_queries=sampling.n_queries,
+            users=sampling.users,
         )
 
     def train_dataloader(self) -> DataLoader:

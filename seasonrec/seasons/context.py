@@ -40,6 +40,7 @@ class SeasonContext:
     Args:
         calendar: of the shop; its local days and holidays are the ones that count.
         n_harmonics: of the yearly curve, at least 1.
+        holidays: whether they are among features and words.
 
     Raises:
         ConfigError: fewer than one harmonic.
@@ -47,6 +48,7 @@ class SeasonContext:
 
     calendar: Calendar
     n_harmonics: int = 4
+    holidays: bool = True
 
     def __post_init__(self) -> None:
         if self.n_harmonics < 1:
@@ -55,7 +57,7 @@ class SeasonContext:
     @property
     def width(self) -> int:
         """How many features a moment has."""
-        return 2 * self.n_harmonics + 2 * len(self.calendar.names)
+        return 2 * self.n_harmonics + (2 * len(self.calendar.names) if self.holidays else 0)
 
     def features(self, time: ArrayLike) -> NDArray[np.float32]:
         """Harmonics of the local phase, then how near each holiday is ahead and behind, [n, width].
@@ -66,8 +68,8 @@ class SeasonContext:
         Raises:
             DataError: as `Calendar.local_days`.
         """
-        near = self.calendar.features(time)
-        return np.concatenate([harmonics(of_year(time, self.calendar.timezone), self.n_harmonics), near], axis=1)
+        of_phase = harmonics(of_year(time, self.calendar.timezone), self.n_harmonics)
+        return np.concatenate([of_phase, self.calendar.features(time)], axis=1) if self.holidays else of_phase
 
     def text(self, time: int) -> str:
         """The season in words, e.g. "week 50 of the year, mid December, winter, 12 days before Christmas, Advent".
@@ -96,7 +98,7 @@ class SeasonContext:
         if not times.size:
             return []
         weeks, distances = week_of_year(times, self.calendar.timezone), self.calendar.distance(times)
-        inside = self.calendar.inside(distances)
+        inside = self.calendar.inside(distances) & self.holidays
         days = self.calendar.local_days(times)
         return [
             ", ".join([f"week {week + 1} of the year", *self._part_of_year(day), *self._occasions(distance, near)])

@@ -175,6 +175,19 @@ def test_what_a_user_s_own_purchases_say_by_hand(small_shop):
     assert h.features.shape[1] == N_PAIR_FEATURES
 
 
+def test_without_last_year_its_counters_are_0_and_all_else_is_the_same(small_shop):
+    history, users = bought({0: [8, 50, 54], 2: [10, 10]}).at_week(60), np.array([0])
+    batch, without = (Batcher(Moments(small_shop.season, last_year=known)).batch(users, history) for known in (True, False))
+    for mine, theirs, counters in (
+        (batch.history.features, without.history.features, [10]),  # purchases in the same weeks last year
+        (batch.moment.demand, without.moment.demand, [5, 6, 7, 8, 10]),  # three windows, lift and the coming rise
+    ):
+        assert mine[:, counters].any()
+        assert not theirs[:, counters].any()
+        others = [column for column in range(mine.shape[1]) if column not in counters]
+        torch.testing.assert_close(mine[:, others], theirs[:, others], rtol=0, atol=0)
+
+
 def test_what_is_known_of_a_user_by_hand():
     # Items 0, 1 and 2 in week 3, and item 0 again in weeks 4 and 9: three weeks, three items, five purchases, of which two are repeats.
     users = user_features(bought({0: [3, 4, 9], 1: [3], 2: [3]}).at_week(60).histories(np.array([1, 0, -1])))

@@ -41,6 +41,22 @@ def test_no_weeks_or_no_queries_are_an_error(name):
         Sampling(**{name: 0})
 
 
+@pytest.mark.parametrize("share", [0, 1.5])
+def test_no_users_or_more_than_all_are_an_error(share):
+    with pytest.raises(ConfigError, match=rf"sampling\.users is {share}, wanted a share of users above 0, at most 1"):
+        Sampling(users=share)
+
+
+def test_a_share_of_users_is_learnt_from_by_the_queries_that_they_have(past, batcher):
+    def users_of(seed, share):
+        return {int(user) for batch in QueryData(past, batcher, Sampling(users=share), seed).train_dataloader() for user in batch.user}
+
+    every, some = users_of(0, 1.0), users_of(0, 0.3)
+    assert some < every
+    assert len(some) <= np.ceil(0.3 * past.n_users)
+    assert users_of(0, 0.3) == some != users_of(1, 0.3)
+
+
 def test_an_epoch_may_be_a_part_of_the_queries(past, batcher):
     n_all = len(past.queries(range(24, 30)))
     for n_queries, n_seen in ((None, n_all), (n_all // 2, n_all / 2), (10_000, n_all)):

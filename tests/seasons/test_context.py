@@ -37,6 +37,13 @@ def test_the_text_names_week_month_season_and_holidays(day, text):
     assert SeasonContext(Calendar()).text(utc(day)) == text
 
 
+def test_without_holidays_neither_words_nor_numbers_know_them():
+    christmas = SeasonContext(Calendar(), holidays=False)
+    assert christmas.text(utc("2017-12-13")) == "week 50 of the year, mid December, winter"
+    assert christmas.width == 8  # sine and cosine of four harmonics
+    np.testing.assert_array_equal(christmas.features([utc("2017-12-13")]), SeasonContext(Calendar()).features([utc("2017-12-13")])[:, :8])
+
+
 @pytest.mark.parametrize(
     ("day", "part"), [("02-01", "early"), ("02-10", "early"), ("02-11", "mid"), ("02-20", "mid"), ("02-21", "late"), ("02-29", "late")]
 )

@@ -206,6 +206,7 @@ class Block(nn.Module):
     """Attention to what came before, then a small network at each place.
 
     As in the reference, a block adds attention to its normalised input rather than to the input itself, and attends to padding, as zeros.
+    In training that is padding up to the batch's longest history, in the reference always up to `length`.
     """
 
     norm_of_all: type[nn.Module] = nn.LayerNorm

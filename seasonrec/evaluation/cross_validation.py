@@ -84,9 +84,14 @@ def errors_table(method: str, timeline: Timeline, predicted: NDArray, fold: NDAr
     Args:
         predicted, fold: of each rating [n_events].
 
+    Raises:
+        DataError: a prediction is missing or not finite.
+
     Reference: Bengio and Grandvalet (2004), No unbiased estimator of the variance of k-fold cross-validation.
     """
     rating, parts = ratings_of(timeline), [fold == each for each in np.unique(fold)]
+    if predicted.shape != rating.shape or not np.isfinite(predicted).all():
+        raise DataError(f"{SLICE}: {method} gave predictions {predicted.shape}, wanted one finite rating for each of {len(rating)} events")
     found = np.array([[error(predicted[part], rating[part]) for error in ERRORS.values()] for part in parts])  # [n_folds, n_errors]
     of_fold = [_rows(method, f"fold_{n}", each, None, int(part.sum())) for n, (each, part) in enumerate(zip(found, parts, strict=True))]
     return pl.concat([*of_fold, _rows(method, SLICE, found.mean(0), found.std(0, ddof=1), len(rating))])

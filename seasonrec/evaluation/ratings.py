@@ -153,7 +153,7 @@ def _finite(rater: Rater, users: NDArray[np.int64], items: NDArray[np.int64], no
     found = rater.ratings(users, items, now)
     if found.shape != users.shape or not np.isfinite(found).all():
         raise DataError(
-            f"{type(rater).__name__}.ratings in week {now.week}: {found.shape} with {np.count_nonzero(~np.isfinite(found))} not finite,"
+            f"{type(rater).__name__}.ratings as of week {now.week}: {found.shape} with {np.count_nonzero(~np.isfinite(found))} not finite,"
             f" wanted one finite rating for each of {len(users)} pairs"
         )
     return found

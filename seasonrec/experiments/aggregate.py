@@ -80,6 +80,8 @@ def report(cfg: DictConfig) -> pl.DataFrame:
         DataError: no finished runs there, or runs of different data.
     """
     runs = finished_runs(folders_of(cfg.runs))
+    if other := [run.folder for run in runs if "all" not in run.metrics["slice"]]:
+        raise DataError(f"report: {other[0]} ranks nothing week by week; read its metrics.csv, or compare it with `seasonrec reproduce`")
     rows = rows_of(runs)
     summary = pl.concat([row.summary for row in rows])
     split = split_of(cfg.split, runs)

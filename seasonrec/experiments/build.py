@@ -127,6 +127,6 @@ def refuse_raters(baselines: Mapping[str, Scorer]) -> None:
     for name, scorer in baselines.items():
         if not isinstance(scorer, Scorer):
             raise ConfigError(
-                f"baseline.{name} ranks nothing; baseline=ratings is for stage=ratings and protocol=cross_validation,"
-                " give baseline=default or baseline=none"
+                f"baseline.{name} predicts ratings and ranks nothing: it is for stage=ratings and protocol=cross_validation; give"
+                " baseline=default"
             )

@@ -104,4 +104,4 @@ def refuse_rankers(baselines: Mapping[str, DictConfig], asked: str) -> None:
     """
     for name, node in baselines.items():
         if not isinstance(instantiate(node), Rater):
-            raise ConfigError(f"baseline.{name} predicts no ratings; {asked} wants baseline=ratings, baseline=svd or baseline=none")
+            raise ConfigError(f"baseline.{name} predicts no ratings; {asked} wants baseline=ratings or baseline=svd")

@@ -21,7 +21,8 @@ class ProfileText(nn.Module):
             they make, and how they differ in that says little of which one is bought again: that is for a head that sees purchases.
     """
 
-    def __init__(self, sizes: Sizes, d: int = 96, dropout: float = 0.2, history_dropout: float = 0.3, own: bool = False):
+    # Runs on record from before there was a choice scored own items, and are loaded without it: conf/ has another default.
+    def __init__(self, sizes: Sizes, d: int = 96, dropout: float = 0.2, history_dropout: float = 0.3, own: bool = True):
         super().__init__()
         self.profile, self.item = nn.Linear(sizes.d_text, d, bias=False), nn.Linear(sizes.d_text, d, bias=False)
         self.profile.load_state_dict(self.item.state_dict())

@@ -108,5 +108,11 @@ def test_a_prediction_that_is_no_number_is_an_error(rated):
         def ratings(self, users, items, now):
             return np.full(len(users), np.nan, np.float32)
 
-    with pytest.raises(DataError, match=r"Lost\.ratings in week 29: .* wanted one finite rating for each"):
+    with pytest.raises(DataError, match=r"Lost\.ratings as of week 29: .* wanted one finite rating for each"):
         cross_validate(Lost, rated, folds(rated))
+
+
+@pytest.mark.parametrize("predicted", [np.zeros((103, 1), np.float32), np.full(103, np.nan, np.float32)])
+def test_predictions_from_elsewhere_are_checked_too(rated, predicted):
+    with pytest.raises(DataError, match=r"cross_validation: peer gave predictions .*, wanted one finite rating for each of 103 events"):
+        errors_table("peer", rated, predicted, folds(rated))

@@ -92,7 +92,7 @@ def test_the_smallest_errors_stand_out():
 
 @pytest.mark.parametrize("wrong", [lambda found: found[:-1], lambda found: found * np.float32(np.nan)])
 def test_a_rating_that_is_missing_or_no_number_is_an_error(rated, wrong):
-    with pytest.raises(DataError, match=r"Noting\.ratings in week 10: .* wanted one finite rating for each"):
+    with pytest.raises(DataError, match=r"Noting\.ratings as of week 10: .* wanted one finite rating for each"):
         predict(Noting(wrong), rated, rated.queries(range(10, 12)))
 
 

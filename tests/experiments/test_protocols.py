@@ -28,6 +28,13 @@ def test_leave_one_out_names_its_slice_and_each_baseline(command, sequence_words
     assert "leave-one-out, full ranking" in capsys.readouterr().out
 
 
+def test_a_report_of_runs_says_that_such_a_run_ranks_nothing_week_by_week(command, sequence_words, tmp_path, capsys):
+    command("evaluate", "protocol=leave_one_out", "baseline=quick", *sequence_words)
+    with pytest.raises(SystemExit):
+        command("report", str(tmp_path / "run"))
+    assert "run ranks nothing week by week; read its metrics.csv" in capsys.readouterr().err
+
+
 def test_an_unknown_protocol_is_an_error_that_names_the_known_ones(command, sequence_words, capsys):
     with pytest.raises(SystemExit) as stopped:
         command("evaluate", "protocol=sampled", "baseline=quick", *sequence_words)
@@ -76,9 +83,13 @@ def test_a_published_rating_predictor_runs_from_end_to_end(command, film_words, 
         (
             "leave_one_out",
             "ratings",
-            "baseline.global_mean ranks nothing; baseline=ratings is for stage=ratings and protocol=cross_validation",
+            "baseline.global_mean predicts ratings and ranks nothing: it is for stage=ratings and protocol=cross_validation",
         ),
-        ("cross_validation", "default", "baseline.popular predicts no ratings; protocol=cross_validation wants baseline=ratings"),
+        (
+            "cross_validation",
+            "default",
+            "baseline.popular predicts no ratings; protocol=cross_validation wants baseline=ratings or",
+        ),
         ("leave_one_out", "none", "protocol=leave_one_out judges baselines, and there is none; give baseline=sasrec"),
         ("cross_validation", "none", "protocol=cross_validation judges baselines, and there is none; give baseline=svd"),
         ("cross_validation", "svd", "cross_validation: the data have no ratings"),

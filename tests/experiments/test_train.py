@@ -87,7 +87,7 @@ def _vectors(texts, dataset):
 
 def test_baselines_that_predict_ratings_are_refused_where_items_are_ranked(composed, judge, texts):
     cfg = composed("+baseline.mine._target_=seasonrec.baselines.ratings.MeanRating")
-    with pytest.raises(ConfigError, match=r"baseline\.mine ranks nothing; baseline=ratings is for stage=ratings"):
+    with pytest.raises(ConfigError, match=r"baseline\.mine predicts ratings and ranks nothing: it is for stage=ratings"):
         train.judge_baselines(cfg, judge, dict.fromkeys(SPLITS, texts))
 
 

@@ -11,7 +11,7 @@ def scores_of(head, shop, batch):
 
 
 def test_what_the_user_has_bought_before_gets_0_and_all_else_what_it_would_get(small_shop):
-    head, batch = ProfileText(small_shop.sizes).eval(), small_shop.batch()
+    head, batch = ProfileText(small_shop.sizes, own=False).eval(), small_shop.batch()
     own = torch.zeros(len(batch.user), batch.n_candidates, dtype=torch.bool)
     own[batch.history.query, batch.history.item] = True
     without = scores_of(head, small_shop, batch)
@@ -23,7 +23,7 @@ def test_what_the_user_has_bought_before_gets_0_and_all_else_what_it_would_get(s
 
 def test_items_of_one_text_score_alike_and_others_do_not(small_shop):
     batch = small_shop.batch()
-    scores = scores_of(ProfileText(small_shop.sizes, own=True).eval(), small_shop, batch)
+    scores = scores_of(ProfileText(small_shop.sizes).eval(), small_shop, batch)
     torch.testing.assert_close(scores[:, 4], scores[:, 5])
     assert (scores[:2, 4] != scores[:2, 6]).all()
     assert (scores[:2, 2] != scores[:2, 3]).all()  # item 3 has none
@@ -31,7 +31,7 @@ def test_items_of_one_text_score_alike_and_others_do_not(small_shop):
 
 def test_a_profile_by_hand(small_shop):
     torch.manual_seed(0)
-    head, batch = ProfileText(small_shop.sizes, d=6, own=True).eval(), small_shop.batch(users=(4,))
+    head, batch = ProfileText(small_shop.sizes, d=6).eval(), small_shop.batch(users=(4,))
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     head.centre.mean.copy_(torch.randn(6))
@@ -53,7 +53,7 @@ def test_it_starts_as_a_likeness_of_projected_texts(small_shop):
 
 def test_a_user_who_bought_one_text_only_likes_it_best(small_shop):
     # As wide as the text space and orthogonal, projections change no likeness.
-    head, batch = ProfileText(small_shop.sizes, d=8, own=True).eval(), small_shop.batch(week=1, users=range(12))
+    head, batch = ProfileText(small_shop.sizes, d=8).eval(), small_shop.batch(week=1, users=range(12))
     for map_ in (head.profile, head.item):
         torch.nn.init.eye_(map_.weight)
     scores, h = scores_of(head, small_shop, batch), batch.history

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch.nn import functional as F
 
 from seasonrec.data.candidates import Candidates
@@ -22,7 +22,10 @@ SHIPPED = [path for path in sorted((Path(__file__).parents[2] / "conf" / "head")
 @pytest.fixture(params=SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def head(request, small_shop):
     torch.manual_seed(0)
-    return instantiate(OmegaConf.load(request.param))(small_shop.sizes)
+    group, name = request.param.parent.name, request.param.stem
+    with initialize_config_dir(str(request.param.parents[2]), version_base="1.3"):
+        heads = compose("train", [f"head/{group}={name}"]).model.heads
+    return instantiate(heads[group])(small_shop.sizes)
 
 
 def randomised(head):

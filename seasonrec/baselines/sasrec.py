@@ -23,6 +23,8 @@ N_HELD_OUT: Final = 2_000  # users by whose last item the number of epochs is ch
 class SasRec:
     """The next item after a user's last ones, by self-attention; trained by a softmax over the item and sampled others.
 
+    Training drops units of the item embeddings themselves, both where they are read and where the softmax compares them, as RecTools does.
+
     The number of epochs is chosen on the last item of some users, which a first training does not see; a second one then sees all. It
     tells nothing of when, so it belongs to leave-one-out rather than to weeks.
 
@@ -161,22 +163,27 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         self.item, self.place = nn.Embedding(n_items + 1, d, padding_idx=n_items), nn.Embedding(length, d)
-        nn.init.xavier_normal_(self.item.weight)
-        nn.init.xavier_normal_(self.place.weight)
-        with torch.no_grad():
-            self.item.weight[n_items] = 0
         self.blocks = nn.ModuleList(block(d, n_heads, dropout, widening) for _ in range(n_blocks))
         self.dropout, self.norm = nn.Dropout(dropout), block.norm_of_all(d)
+        for weight in self.parameters():
+            if weight.dim() > 1:
+                nn.init.xavier_normal_(weight)
+        with torch.no_grad():
+            self.item.weight[n_items] = 0
 
     def forward(self, items: Tensor) -> Tensor:
         """What follows each place, [n, length, d]; where no item stands, the same everywhere."""
         known = items < self.item.num_embeddings - 1
-        return self.norm(spread(self._known(items, known), known))
+        return self.norm(spread(self._known(items, known, self._table()), known))
 
-    def _known(self, items: Tensor, known: Tensor) -> Tensor:
+    def _table(self) -> Tensor:
+        """The item embeddings; training drops hidden units of them, the same wherever an item stands in the batch."""
+        return self.dropout(self.item.weight)
+
+    def _known(self, items: Tensor, known: Tensor, table: Tensor) -> Tensor:
         """What the blocks make of each item, in order [n_known, d]."""
         from_end = items.shape[1] - 1 - known.nonzero()[:, 1]
-        x = self.dropout(self.item(items[known]) + self.place(from_end))
+        x = self.dropout(nn.functional.embedding(items[known], table) + self.place(from_end))
         for block in self.blocks:
             x = block(x, known)
         return x
@@ -185,9 +192,10 @@ class Transformer(nn.Module):
         """Cross-entropy of the item at each place but the first among others drawn alike; `items` is one longer than what is read."""
         n_items = self.item.num_embeddings - 1
         before = items[:, :-1] < n_items  # items stand at the right end, so that another follows each of them
-        follows, target = self.norm(self._known(items[:, :-1], before)), items[:, 1:][before]
+        table = self._table()
+        follows, target = self.norm(self._known(items[:, :-1], before, table)), items[:, 1:][before]
         candidates = torch.cat([target[:, None], torch.randint(n_items, (len(target), n_negatives))], 1)
-        return nn.functional.cross_entropy(products(follows, self.item.weight, candidates), torch.zeros_like(target))
+        return nn.functional.cross_entropy(products(follows, table, candidates), torch.zeros_like(target))
 
 
 def spread(x: Tensor, known: Tensor) -> Tensor:
@@ -232,7 +240,7 @@ class GatedBlock(nn.Module):
         x + sigmoid(A x + a) * attention(norm(x)), then x + sigmoid(B x + b) * V (silu(G norm(x)) * U norm(x))
 
     Reference: Borisyuk et al. (2025), From features to transformers: redefining ranking for scalable impact, "LiGR", as in Tikhonovich
-    et al. (2025): padding is not attended to, there is no norm after the last block, and matrices start as Glorot's normal ones.
+    et al. (2025): padding is not attended to, and there is no norm after the last block.
     """
 
     norm_of_all: type[nn.Module] = nn.Identity
@@ -245,9 +253,6 @@ class GatedBlock(nn.Module):
         wide = widening * d
         self.inner_gate, self.up, self.down = (nn.Linear(*sizes, bias=False) for sizes in ((d, wide), (d, wide), (wide, d)))
         self.dropout = nn.Dropout(dropout)
-        for weight in self.parameters():
-            if weight.dim() > 1:
-                nn.init.xavier_normal_(weight)
 
     def forward(self, x: Tensor, known: Tensor) -> Tensor:
         """[n_known, d]; `known` says where these rows stand [n, length]."""

@@ -54,3 +54,10 @@ class Sequences:
         place = self.lengths[users][:, None] - np.arange(length, 0, -1)
         found = np.minimum(self.starts[users][:, None] + np.maximum(place, 0), len(self.item) - 1)
         return np.where(place >= 0, self.item[found], self.n_items)
+
+    def seen(self, users: Int) -> NDArray[np.bool_]:
+        """Which items each user took [n, n_items]."""
+        items = self.padded(users, int(self.lengths[users].max(initial=0)))
+        seen = np.zeros((len(users), self.n_items + 1), np.bool_)  # the last column is that of padding
+        np.put_along_axis(seen, items, True, 1)
+        return seen[:, :-1]

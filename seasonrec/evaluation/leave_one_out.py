@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seasonrec.data.sequences import by_user
+from seasonrec.data.sequences import Sequences, by_user
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
 from seasonrec.evaluation.evaluate import Column, Evaluation
@@ -63,6 +63,7 @@ def rank_leave_one_out(
     batch_size: int = 256,
     progress: Callable[[int], None] | None = None,
     fit: bool = True,
+    rank_seen: bool = True,
 ) -> Evaluation:
     """A method under leave-one-out: it learns from all but each user's last two items, and sees all before the target.
 
@@ -70,6 +71,8 @@ def rank_leave_one_out(
         which: "test" or "validation".
         progress: called with the number of users ranked since the last call.
         fit: false for a scorer that has been fitted here before, to the other targets' past, which is the same.
+        rank_seen: false where what a user took before the target is no candidate, the target excepted. Published tables do either: it
+            matters most where nobody takes an item twice, as in Amazon reviews, since what was taken last stands first in many lists.
 
     Raises:
         DataError: `which` is neither, no user has three events, or a score is not finite.
@@ -81,8 +84,10 @@ def rank_leave_one_out(
     if fit:
         scorer.fit(without_last(timeline, max(FROM_END.values())).as_of(end))
     now, place = without_last(timeline, FROM_END[which]).as_of(end), []
+    sequences = None if rank_seen else Sequences.of(now)
     for rows in np.array_split(np.arange(len(wanted.user)), range(batch_size, len(wanted.user), batch_size)):
-        place.append(rank_targets(scorer.scores(wanted.user[rows], now), wanted.item[rows]))
+        seen = None if sequences is None else sequences.seen(wanted.user[rows])
+        place.append(rank_targets(scorer.scores(wanted.user[rows], now), wanted.item[rows], seen))
         if progress:
             progress(len(rows))
     return leave_one_out(wanted, np.concatenate(place))
@@ -94,7 +99,7 @@ def rank_targets(scores: NDArray, item: NDArray, seen: NDArray[np.bool_] | None 
     Args:
         scores: finite [n, n_items].
         item: the target of each row [n].
-        seen: items that are not candidates [n, n_items], the target excepted; None ranks all, as most published tables do.
+        seen: items that are not candidates [n, n_items], the target excepted; None ranks all.
 
     Raises:
         DataError: scores that are not finite.

@@ -127,6 +127,7 @@ class EvaluateConfig:
     n_threads: int | None = None
     run: str | None = None
     protocol: str = "weekly"
+    rank_seen: bool = True
     n_folds: int = 5
     data: dict[str, Any] = MISSING
     seasons: dict[str, Any] = MISSING

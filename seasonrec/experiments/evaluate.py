@@ -89,7 +89,7 @@ def _leave_one_out_tables(cfg: DictConfig, dataset: Dataset) -> Iterator[pl.Data
         for split in SPLITS:
             with progress_of(f"{name} on {split}", dataset.n_users) as advance:
                 options = {"batch_size": cfg.eval.batch_size, "progress": advance, "fit": split == SPLITS[0]}
-                evaluation = rank_leave_one_out(scorer, dataset.timeline, split, **options)
+                evaluation = rank_leave_one_out(scorer, dataset.timeline, split, rank_seen=cfg.rank_seen, **options)
             yield evaluation.table(name, split, n_resamples=cfg.eval.n_resamples, seed=cfg.seed)
 
 

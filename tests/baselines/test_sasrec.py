@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from seasonrec.baselines import sasrec
 from seasonrec.baselines.sasrec import BLOCKS, Block, GatedBlock, SasRec, Transformer
 from seasonrec.data.sequences import Sequences
 from seasonrec.data.timeline import Timeline
@@ -14,7 +15,7 @@ from seasonrec.evaluation.leave_one_out import rank_leave_one_out
 from seasonrec.evaluation.scorer import Scorer
 
 N_ITEMS = 30
-SMALL = {"d": 16, "n_negatives": 8, "lr": 0.02, "batch_size": 32, "max_epochs": 30, "patience": 6, "length": 6}
+SMALL = {"d": 16, "dropout": 0.05, "n_negatives": 8, "lr": 0.02, "batch_size": 32, "max_epochs": 30, "patience": 6, "length": 6}
 
 
 def walks(n_users=120, n_steps=8, seed=0):
@@ -112,6 +113,22 @@ def test_the_loss_is_that_of_each_place_but_the_first(model, monkeypatch):
         candidates = torch.cat([items[row, place + 1][None], others])
         terms.append(cross_entropy((model.item(candidates) @ follows[row, place])[None], torch.tensor([0])))
     torch.testing.assert_close(model.loss(items, 3), torch.stack(terms).mean())
+
+
+def test_training_drops_the_same_units_of_an_item_wherever_it_stands(monkeypatch):
+    """What is read and what the softmax runs over come from one table."""
+    torch.manual_seed(0)
+    tables, model = [], Transformer(N_ITEMS, 6, 8, 1, 1, 0.5, Block)
+    known, products = model._known, sasrec.products
+    monkeypatch.setattr(model, "_known", lambda items, at, table: tables.append(table) or known(items, at, table))
+    monkeypatch.setattr(sasrec, "products", lambda x, table, rows: tables.append(table) or products(x, table, rows))
+    model.train().loss(torch.tensor([[N_ITEMS, 4, 7, 2], [1, 2, 3, 4]]), 3)
+    read, compared = tables
+    assert read is compared
+    dropped = read[:-1] == 0
+    assert 0.3 < dropped.float().mean() < 0.7
+    torch.testing.assert_close(read[:-1][~dropped], 2 * model.item.weight[:-1][~dropped])
+    assert torch.equal(model.eval()._table(), model.item.weight)
 
 
 def test_a_block_attends_as_written_out():

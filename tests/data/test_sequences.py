@@ -25,3 +25,9 @@ def test_histories_stand_at_the_right_end():
     np.testing.assert_array_equal(sequences.padded(np.array([0]), 4), [[5, 4, 2, 3]])
     without = sequences.without_last(np.array([0, 2]))
     np.testing.assert_array_equal(without.padded(np.arange(3), 3), [[5, 4, 2], [5, 5, 5], [5, 5, 5]])
+
+
+def test_seen_is_what_each_user_took():
+    timeline = Timeline(np.array([0, 2, 0, 0]), np.array([4, 1, 2, 4]), np.arange(4), n_users=3, n_items=5, week_zero=0)
+    seen = Sequences.of(timeline.as_of(10)).seen(np.array([2, 0, 1]))
+    np.testing.assert_array_equal(seen, [[0, 1, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 0, 0]])

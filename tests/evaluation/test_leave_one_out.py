@@ -100,6 +100,12 @@ def test_a_method_learns_from_all_but_two_items_a_user_and_sees_all_before_the_t
     np.testing.assert_allclose(evaluation.select([("leave_one_out", "mrr")])[:, 0], [1 / 2, 1 / 5])
 
 
+def test_what_was_taken_before_the_target_is_no_candidate_if_asked_for(timeline):
+    evaluation = rank_leave_one_out(LastBought(), timeline, "test", rank_seen=False)
+    # User 0 took 3 1 2 before the target 1, which stays: it ties with user 1's 4. User 1 took 4 before the target 0: behind 1, 2 and 3.
+    np.testing.assert_allclose(evaluation.select([("leave_one_out", "mrr")])[:, 0], [1, 1 / 4])
+
+
 def test_batches_of_users_change_nothing(shop, tied_scores):
     whole = rank_leave_one_out(tied_scores, shop.timeline, "validation")
     np.testing.assert_array_equal(rank_leave_one_out(tied_scores, shop.timeline, "validation", batch_size=7).values, whole.values)

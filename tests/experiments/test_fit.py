@@ -283,10 +283,11 @@ def ranks_well(fit, cfg, judge):
 
 @pytest.mark.parametrize("weights", ZEROS)
 def test_a_weight_of_0_takes_a_head_out_and_the_rest_ranks_above_popularity(composed, joint, judge, selection_fit, tmp_path, weights):
-    override = "loss.weights={{seasonal: {}, cf: {}, content: {}}}".format(*weights)
-    fit = selection_fit(joint(override), tmp_path)
+    # Alone, the content head has to tell apart what the user has bought before as well.
+    overrides = "loss.weights={{seasonal: {}, cf: {}, content: {}}}".format(*weights), "model.heads.content.own=true"
+    fit = selection_fit(joint(*overrides), tmp_path)
     assert list(fit.joint.model.heads) == ZEROS[weights]
-    assert ranks_well(fit, composed(override), judge)
+    assert ranks_well(fit, composed(*overrides), judge)
 
 
 def test_without_a_seasonal_head_its_loss_is_that_of_the_others_mix(composed, joint, judge, selection_fit, tmp_path):

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from seasonrec.data.candidates import Candidates, CandidateSampler
-from seasonrec.data.counters import N_FEATURES, RECENT, demand_features, demand_rates
+from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates
 from seasonrec.data.kept import KEPT_GB, Kept
 from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import AsOf, Histories, Queries
@@ -272,9 +272,7 @@ class Moments:
 
     def _make(self, now: AsOf, about: int) -> Moment:
         fourth_day = about + 3 * DAY
-        rates = demand_rates(now, (about - now.time) / WEEK)
-        if not self.last_year:
-            rates[:, len(RECENT) :] = 0
+        rates = demand_rates(now, (about - now.time) / WEEK, self.last_year)
         own = [demand_features(rates)]
         if self._pool is not None:
             own.append(demand_features(self._pool(rates)))

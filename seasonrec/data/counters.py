@@ -28,7 +28,7 @@ PSEUDO_RATE: Final = 0.2  # purchases a week added to both sides of a ratio, so 
 N_FEATURES: Final = len(RECENT) + len(LAST_YEAR) + 3
 
 
-def demand_rates(now: AsOf, weeks_ahead: float = 0.0) -> Float:
+def demand_rates(now: AsOf, weeks_ahead: float = 0.0, last_year: bool = True) -> Float:
     """Purchases a week of each item in each of `WINDOWS`, [n_items, n_windows].
 
     A window is as long as the part of it that is known, at least a week: a young shop's year is not thinned by weeks before its
@@ -37,11 +37,15 @@ def demand_rates(now: AsOf, weeks_ahead: float = 0.0) -> Float:
     Args:
         weeks_ahead: how long after `now` the week begins that is asked about: last year's windows are those of that week, recent ones
             stay. More than a year ahead is the same week of the year.
+        last_year: whether last year's windows are counted; 0 without it, as in a shop's first year.
     """
     known = max((now.time - now.start) / WEEK, 1)
     windows = [*((start, 0.0) for start in RECENT), *(_seen(start, end, weeks_ahead % YEAR) for start, end in SEASONAL)]
     rates = [now.demand(start, end) / np.float32(max(min(start, known) - min(end, known), 1)) for start, end in windows]
-    return np.stack(rates, axis=1)
+    found = np.stack(rates, axis=1)
+    if not last_year:
+        found[:, len(RECENT) :] = 0
+    return found
 
 
 def _seen(start: float, end: float, ahead: float) -> tuple[float, float]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import ConfigError, DataError
-from seasonrec.evaluation.ratings import Rater, rate
-from seasonrec.evaluation.tables import Cell, Grid
+from seasonrec.evaluation.ratings import Rater, errors_grid, finite, rate
+from seasonrec.evaluation.tables import Grid
 from seasonrec.metrics import mae, rmse
 
 SLICE: Final = "cross_validation"
@@ -90,8 +90,7 @@ def errors_table(method: str, timeline: Timeline, predicted: NDArray, fold: NDAr
     Reference: Bengio and Grandvalet (2004), No unbiased estimator of the variance of k-fold cross-validation.
     """
     rating, parts = ratings_of(timeline), [fold == each for each in np.unique(fold)]
-    if predicted.shape != rating.shape or not np.isfinite(predicted).all():
-        raise DataError(f"{SLICE}: {method} gave predictions {predicted.shape}, wanted one finite rating for each of {len(rating)} events")
+    finite(predicted, len(rating), f"{SLICE}: {method} gave predictions", "events")
     found = np.array([[error(predicted[part], rating[part]) for error in ERRORS.values()] for part in parts])  # [n_folds, n_errors]
     of_fold = [_rows(method, f"fold_{n}", each, None, int(part.sum())) for n, (each, part) in enumerate(zip(found, parts, strict=True))]
     return pl.concat([*of_fold, _rows(method, SLICE, found.mean(0), found.std(0, ddof=1), len(rating))])
@@ -103,13 +102,8 @@ def error_grid(metrics: pl.DataFrame) -> Grid:
     Args:
         metrics: rows of `errors_table` of any number of methods.
     """
-    means = metrics.filter(slice=SLICE)
-    best = dict(means.group_by("metric").agg(pl.col("value").min()).iter_rows())
-    shown = lambda row: Cell(f"{row['value']:.4f} ±{row['deviation']:.4f}", row["value"] == best[row["metric"]])
-    cells = {(row["method"], row["metric"]): shown(row) for row in means.iter_rows(named=True)}
-    rows = [[Cell(method), *(cells[method, error] for error in ERRORS)] for method in dict.fromkeys(method for method, _ in cells)]
-    n = metrics["slice"].n_unique() - 1
-    return Grid(f"ratings without a timeline: mean of {n} folds ± standard deviation", ["method", *map(str.upper, ERRORS)], rows)
+    title = f"ratings without a timeline: mean of {metrics['slice'].n_unique() - 1} folds ± standard deviation"
+    return errors_grid(title, metrics.filter(slice=SLICE), lambda row: f"±{row['deviation']:.4f}")
 
 
 def _rows(method: str, name: str, values: NDArray, deviation: NDArray | None, n: int) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """Rating prediction: how far predicted ratings are from those that users gave later."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
@@ -89,12 +89,22 @@ class Predictions:
 def rating_grid(metrics: pl.DataFrame, split: str = "test") -> Grid:
     """One row per method with its RMSE and MAE and their intervals; the smallest of each column is strong."""
     of_split = metrics.filter(split=split)
-    best = dict(of_split.group_by("metric").agg(pl.col("value").min()).iter_rows())
-    shown = lambda row: Cell(f"{row['value']:.4f} ({row['low']:.4f}–{row['high']:.4f})", row["value"] == best[row["metric"]])
-    cells = {(row["method"], row["metric"]): shown(row) for row in of_split.iter_rows(named=True)}
-    methods = dict.fromkeys(method for method, _ in cells)
-    rows = [[Cell(method), cells[method, "rmse"], cells[method, "mae"]] for method in methods]
-    return Grid(f"ratings of the {split} weeks: {of_split['n_queries'][0]:,} pairs", ["method", "RMSE", "MAE"], rows)
+    title = f"ratings of the {split} weeks: {of_split['n_queries'][0]:,} pairs"
+    return errors_grid(title, of_split, lambda row: f"({row['low']:.4f}–{row['high']:.4f})")
+
+
+def errors_grid(title: str, errors: pl.DataFrame, spread: Callable[[Mapping[str, Any]], str]) -> Grid:
+    """One row per method with its RMSE and MAE; the smallest of each column is strong.
+
+    Args:
+        errors: method, metric, value: a row for each method and error.
+        spread: what stands behind the value of such a row.
+    """
+    best = dict(errors.group_by("metric").agg(pl.col("value").min()).iter_rows())
+    shown = lambda row: Cell(f"{row['value']:.4f} {spread(row)}", row["value"] == best[row["metric"]])
+    cells = {(row["method"], row["metric"]): shown(row) for row in errors.iter_rows(named=True)}
+    rows = [[Cell(method), cells[method, "rmse"], cells[method, "mae"]] for method in dict.fromkeys(method for method, _ in cells)]
+    return Grid(title, ["method", "RMSE", "MAE"], rows)
 
 
 def predict(
@@ -143,20 +153,27 @@ def rate(
     """
     predicted = np.zeros(len(users), np.float32)
     for rows in np.array_split(np.arange(len(users)), range(batch_size, len(users), batch_size)):
-        predicted[rows] = _finite(rater, users[rows], items[rows], now)
+        found, said = rater.ratings(users[rows], items[rows], now), f"{type(rater).__name__}.ratings as of week {now.week}:"
+        predicted[rows] = finite(found, len(rows), said, "pairs")
         if progress:
             progress(len(rows))
     return predicted
 
 
-def _finite(rater: Rater, users: NDArray[np.int64], items: NDArray[np.int64], now: AsOf) -> NDArray[np.float32]:
-    found = rater.ratings(users, items, now)
-    if found.shape != users.shape or not np.isfinite(found).all():
-        raise DataError(
-            f"{type(rater).__name__}.ratings as of week {now.week}: {found.shape} with {np.count_nonzero(~np.isfinite(found))} not finite,"
-            f" wanted one finite rating for each of {len(users)} pairs"
-        )
-    return found
+def finite(predicted: NDArray[np.float32], n: int, said: str, what: str) -> NDArray[np.float32]:
+    """The predictions [n], if they are as many as wanted and all finite.
+
+    Args:
+        said: how an error begins: whose predictions they are.
+        what: they are of.
+
+    Raises:
+        DataError: one is missing or not finite.
+    """
+    if predicted.shape != (n,) or not np.isfinite(predicted).all():
+        n_lost = np.count_nonzero(~np.isfinite(predicted))
+        raise DataError(f"{said} {predicted.shape} with {n_lost} not finite, wanted one finite rating for each of {n} {what}")
+    return predicted
 
 
 class RatingSelection(EpochScores):

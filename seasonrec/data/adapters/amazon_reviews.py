@@ -9,7 +9,7 @@ import polars as pl
 
 from seasonrec.data.adapters import texts
 from seasonrec.data.adapters.files import existing, filled, read_json_lines
-from seasonrec.data.adapters.tables import Attributes, midnight_of_first, split_of, tables
+from seasonrec.data.adapters.tables import Attributes, tables
 from seasonrec.data.adapters.times import seconds
 from seasonrec.data.cleaning import EVENT_STEPS, Column, Step, clean, first_of
 from seasonrec.data.dataset import Dataset, Shop
@@ -66,15 +66,7 @@ class AmazonReviews:
             columns[REVIEW] = _plain(pl.concat_str(WRITTEN.keys(), separator=". ", ignore_nulls=True))
         steps = [*EVENT_STEPS, Step("no_rating", pl.col(RATING).is_finite()), Step("duplicate", first_of(REVIEWS))]
         canonical = tables(clean(reviews, columns, steps, paths["reviews"].name), str(paths["reviews"]), _products(paths))
-        week_zero = midnight_of_first(canonical.events)
-        return Dataset(
-            name=self.name,
-            **canonical.fields(),
-            split=split_of(self.split, canonical.events, week_zero),
-            week_zero=week_zero,
-            text_rule=self.item_texts,
-            shop=shop,
-        )
+        return Dataset(name=self.name, **canonical.in_weeks(self.split), text_rule=self.item_texts, shop=shop)
 
     def item_texts(self, events: pl.DataFrame, items: pl.DataFrame, cutoff: int) -> list[str]:
         """The title of each product in the metadata."""

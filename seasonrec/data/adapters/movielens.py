@@ -9,7 +9,7 @@ import polars as pl
 
 from seasonrec.data.adapters import texts
 from seasonrec.data.adapters.files import existing
-from seasonrec.data.adapters.tables import Attributes, midnight_of_first, split_of, tables
+from seasonrec.data.adapters.tables import Attributes, tables
 from seasonrec.data.adapters.times import seconds
 from seasonrec.data.cleaning import EVENT_STEPS, Column, Step, clean, first_of
 from seasonrec.data.dataset import Dataset, Shop
@@ -85,15 +85,7 @@ class MovieLens:
         cleaned = clean(ratings, columns, steps, paths["ratings"].name)
         users = _users(paths["users"]) if "users" in paths else None
         canonical = tables(cleaned, str(paths["ratings"]), _films(paths["items"], layout), users)
-        week_zero = midnight_of_first(canonical.events)
-        return Dataset(
-            name=self.name,
-            **canonical.fields(),
-            split=split_of(self.split, canonical.events, week_zero),
-            week_zero=week_zero,
-            text_rule=self.item_texts,
-            shop=shop,
-        )
+        return Dataset(name=self.name, **canonical.in_weeks(self.split), text_rule=self.item_texts, shop=shop)
 
     def item_texts(self, events: pl.DataFrame, items: pl.DataFrame, cutoff: int) -> list[str]:
         """Title and genres of each film."""

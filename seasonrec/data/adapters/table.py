@@ -10,7 +10,7 @@ import polars as pl
 
 from seasonrec.data.adapters import texts
 from seasonrec.data.adapters.files import existing, filled, ids, read_table
-from seasonrec.data.adapters.tables import Attributes, midnight_of_first, split_of, start_of_day, tables
+from seasonrec.data.adapters.tables import Attributes, start_of_day, tables
 from seasonrec.data.adapters.times import seconds
 from seasonrec.data.cleaning import EVENT_STEPS, Column, Step, clean, first_of
 from seasonrec.data.dataset import Dataset, Shop
@@ -111,12 +111,10 @@ class Table:
             raise DataError(
                 f"data.season_level: items have no {self.season_level!r}, only {rest.items.columns}; name it in data.items.columns"
             )
-        week_zero = start_of_day(self.week_zero, "data.week_zero") if self.week_zero else midnight_of_first(rest.events)
+        week_zero = start_of_day(self.week_zero, "data.week_zero") if self.week_zero else None
         return Dataset(
             name=self.name,
-            **rest.fields(),
-            split=split_of(self.split, rest.events, week_zero),
-            week_zero=week_zero,
+            **rest.in_weeks(self.split, week_zero),
             text_rule=self.item_texts,
             shop=Shop(self.country, self.timezone, self.hemisphere),
             season_level=self.season_level,

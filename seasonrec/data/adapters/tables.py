@@ -50,6 +50,16 @@ class Tables:
         """As arguments of `Dataset`."""
         return vars(self)
 
+    def in_weeks(self, split: str | Mapping[str, Sequence[int]], week_zero: int | None = None) -> dict[str, Any]:
+        """The same with the split that an option names.
+
+        Args:
+            split: see `split_of`.
+            week_zero: int64 seconds UTC; None for the midnight before the first event.
+        """
+        start = midnight_of_first(self.events) if week_zero is None else week_zero
+        return {**self.fields(), "split": split_of(split, self.events, start), "week_zero": start}
+
 
 def tables(cleaned: Cleaned, where: str, items: Attributes | None = None, users: Attributes | None = None) -> Tables:
     """Events in canonical form, and one row for each item and each user that they name, sorted by id as text.

@@ -60,7 +60,7 @@ def _weekly(cfg: DictConfig) -> None:
     log.info("metrics: %s", folder / "metrics.csv")
 
 
-def _without_weeks(tables: Tables, shown: Callable[[pl.DataFrame], Table], cfg: DictConfig) -> None:
+def _without_weeks(tables: Tables, shown: Callable[[DictConfig, pl.DataFrame], Table], cfg: DictConfig) -> None:
     """Every baseline by a published protocol that knows no weeks.
 
     Args:
@@ -77,7 +77,7 @@ def _without_weeks(tables: Tables, shown: Callable[[pl.DataFrame], Table], cfg: 
         with record.stage("evaluation"):
             metrics = pl.concat(tables(cfg, dataset))
             record.table("metrics", metrics)
-        Console().print(shown(metrics))
+        Console().print(shown(cfg, metrics))
     log.info("metrics: %s", folder / "metrics.csv")
 
 
@@ -93,10 +93,11 @@ def _leave_one_out_tables(cfg: DictConfig, dataset: Dataset) -> Iterator[pl.Data
             yield evaluation.table(name, split, n_resamples=cfg.eval.n_resamples, seed=cfg.seed)
 
 
-def leave_one_out_table(metrics: pl.DataFrame) -> Table:
+def leave_one_out_table(cfg: DictConfig, metrics: pl.DataFrame) -> Table:
     """One row per method, one column per metric, for the terminal; says which protocol it is."""
+    among = "full ranking" if cfg.rank_seen else "all items not taken before"
     wide = metrics.filter(split="test").pivot("metric", index="method", values="value", maintain_order=True)
-    table = Table(*wide.columns, title="leave-one-out, full ranking: the last item of each user")
+    table = Table(*wide.columns, title=f"leave-one-out, {among}: the last item of each user")
     for method, *values in wide.iter_rows():
         table.add_row(method, *(f"{value:.4f}" for value in values))
     return table
@@ -131,6 +132,6 @@ def _judge_lists(cfg: DictConfig, judge: Judge, dataset: Dataset, run: Path) -> 
 PROTOCOLS: Final[Mapping[str, Callable[[DictConfig], None]]] = {
     "weekly": _weekly,
     "leave_one_out": partial(_without_weeks, _leave_one_out_tables, leave_one_out_table),
-    "cross_validation": partial(_without_weeks, _cross_validation_tables, lambda metrics: error_grid(metrics).rich()),
+    "cross_validation": partial(_without_weeks, _cross_validation_tables, lambda _, metrics: error_grid(metrics).rich()),
 }
 SUITED: Final = {"leave_one_out": "sasrec or baseline=default", "cross_validation": "svd or baseline=ratings"}

@@ -35,13 +35,14 @@ def test_a_report_of_runs_says_that_such_a_run_ranks_nothing_week_by_week(comman
     assert "run ranks nothing week by week; read its metrics.csv" in capsys.readouterr().err
 
 
-def test_leave_one_out_ranks_no_seen_item_if_asked_for(command, sequence_words, tmp_path):
+def test_leave_one_out_ranks_no_seen_item_if_asked_for(command, sequence_words, tmp_path, capsys):
     """Of 12 items each user took 5 before the target: what is left stands within the first 7."""
     hits = []
-    for word in ("rank_seen=true", "rank_seen=false"):
+    for word, among in (("rank_seen=true", "full ranking"), ("rank_seen=false", "all items not taken before")):
         command("evaluate", "protocol=leave_one_out", "baseline=quick", word, *sequence_words)
         metrics = read_table(tmp_path / "run", "metrics")
         hits.append(metrics.filter(method="personal_frequency", split="test", metric="recall@10")["value"][0])
+        assert f"leave-one-out, {among}" in capsys.readouterr().out
     assert hits[0] < hits[1] == 1
 
 

@@ -57,7 +57,7 @@ class Ease:
         Raises:
             ConfigError: `l2` is too small for a stable solution.
         """
-        bought = np.bincount(past.purchases().item, minlength=past.n_items)
+        bought = past.n_bought
         most = np.argsort(-bought, kind="stable")[: self._max_items]
         self.kept = np.sort(most[bought[most] > 0])
         self.weights = closed_form(past.interactions()[:, self.kept], self._l2)

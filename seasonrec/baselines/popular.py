@@ -30,8 +30,5 @@ class Popular:
 
     def scores(self, users: NDArray[np.int64], now: AsOf) -> NDArray[np.float32]:
         """Purchases of each item, [n_users_in_batch, n_items]."""
-        if self._weeks is None:
-            demand = np.bincount(now.purchases().item, minlength=now.n_items).astype(np.float32)
-        else:
-            demand = now.demand(self._weeks)
+        demand = now.n_bought.astype(np.float32) if self._weeks is None else now.demand(self._weeks)
         return np.tile(demand, (len(users), 1))

@@ -192,6 +192,11 @@ class Timeline:
         return by_user.indptr, by_user.indices, by_user.data
 
     @cached_property
+    def n_bought(self) -> NDArray[np.int64]:
+        """How often each item had been bought, [n_items]."""
+        return np.bincount(self._timeline.by_time.item[: self._n_purchases], minlength=self.n_items)
+
+    @cached_property
     def repeats(self) -> Purchases:
         """The purchases in order of time of what their user had bought in an earlier week."""
         p = self.by_time
@@ -371,6 +376,11 @@ class AsOf:
         """How many purchases each item had from `start_weeks` to `end_weeks` ago, [n_items]."""
         p = self._timeline.by_time
         return np.bincount(p.item[self._window(p, start_weeks, end_weeks)], minlength=self.n_items).astype(np.float32)
+
+    @cached_property
+    def n_bought(self) -> NDArray[np.int64]:
+        """How often each item had been bought, [n_items]."""
+        return np.bincount(self._timeline.by_time.item[: self._n_purchases], minlength=self.n_items)
 
     @cached_property
     def repeats(self) -> tuple[Float, Float]:

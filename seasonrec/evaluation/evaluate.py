@@ -151,8 +151,8 @@ def _beyond_accuracy(lists: Lists, timeline: Timeline, vectors: NDArray | None) 
     shown, week = lists.of("all")[:, :BEYOND_K], lists.queries.week
     novelty = np.full(len(week), np.nan)
     for each in np.unique(week):
-        purchases = np.bincount(timeline.at_week(int(each)).purchases().item, minlength=timeline.n_items)
-        novelty[week == each] = metrics.novelty(shown[week == each], metrics.self_information(purchases))
+        bought = timeline.at_week(int(each)).n_bought
+        novelty[week == each] = metrics.novelty(shown[week == each], metrics.self_information(bought))
     values = {Column("all", f"novelty@{BEYOND_K}", BEYOND_K): novelty}
     if vectors is not None:
         values[Column("all", f"distance@{BEYOND_K}", BEYOND_K)] = metrics.intra_list_distance(shown, vectors)

@@ -1,7 +1,7 @@
 """Slices: the parts of the truth that a method is judged on."""
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from seasonrec.data.timeline import Queries, Timeline
 from seasonrec.evaluation.labels import SeasonLabels, fourth_day
 from seasonrec.seasons.phase import week_of_year
+
+FEW_SHOTS: Final = {"0": (0, 0), "1": (1, 1), "2-5": (2, 5)}  # purchases of an item that there are to learn from, from and to
 
 
 class Slice(NamedTuple):
@@ -31,7 +33,8 @@ def slices(
     labels: SeasonLabels,
     holidays: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> Iterator[Slice]:
-    """Every slice of the benchmark, then the months and holiday windows that hold any query.
+    """Every slice of the benchmark, what is new to the user by how often anybody had bought it, then the months and holiday windows that
+    hold any query.
 
     Args:
         holidays: for each holiday, which queries lie in its window [n].
@@ -45,6 +48,9 @@ def slices(
     yield Slice("off_season", "all", labels.off_season[group, week])
     yield Slice("new_to_user", "new", ~own)
     yield Slice("cold_item", "cold", timeline.first_seen[1][item] >= queries.time[query])
+    n_purchases = purchases_before(timeline, queries)
+    for name, (least, most) in FEW_SHOTS.items():
+        yield Slice(f"purchases={name}", "new", ~own & (n_purchases >= least) & (n_purchases <= most))
     month = fourth_day(queries).astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12 + 1
     for number in np.unique(month):
         yield Slice(f"month={number}", "all", (month == number)[query])
@@ -61,3 +67,11 @@ def bought_before(timeline: Timeline, queries: Queries) -> NDArray[np.bool_]:
     wanted = queries.user[query].astype(np.int64) * timeline.n_items + queries.truth_item
     # Truth was bought at some time, so its pair is always found; the first purchase tells whether before.
     return p.time[first][np.searchsorted(pair, wanted)] < queries.time[query]
+
+
+def purchases_before(timeline: Timeline, queries: Queries) -> NDArray[np.int64]:
+    """How often each truth item had been bought before the query's week, by whomever, [n_truth]."""
+    found, week = np.zeros(len(queries.truth_item), np.int64), queries.week[queries.truth_query]
+    for each in np.unique(week):
+        found[week == each] = timeline.at_week(int(each)).n_bought[queries.truth_item[week == each]]
+    return found

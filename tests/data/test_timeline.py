@@ -51,6 +51,7 @@ KNOWLEDGE = {
     "sold": lambda now: [now.sold],
     "item_age": lambda now: [now.item_age],
     "demand": lambda now: [now.demand(*window) for window in ((1,), (2,), (52,), (3, 1), (0.5,), (2, -2), (-1, -3))],
+    "n_bought": lambda now: [now.n_bought],
     "repeats": lambda now: now.repeats,
     "histories": lambda now: vars(now.histories(np.arange(now.n_users))).values(),
     "interactions": lambda now: [part for decay in (1.0, 0.5) for part in csr_parts(now.interactions(decay))],
@@ -173,6 +174,12 @@ def test_demand_counts_the_purchases_of_a_window_whose_start_is_in_and_whose_end
     demand = random_timeline.as_of(now).demand(*window)
     assert demand.dtype == np.float32
     assert demand.tolist() == [bought.count(item) for item in range(32)]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_item_was_bought_as_often_as_it_has_purchases_before_the_moment(random_timeline, moment):
+    bought = [item for _, item, time, *_ in plain_purchases(random_timeline) if time < ZERO + moment]
+    assert random_timeline.as_of(ZERO + moment).n_bought.tolist() == [bought.count(item) for item in range(32)]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -42,6 +42,20 @@ def test_an_item_is_cold_while_nobody_had_bought_it_before_the_week(shop):
     assert any(expected)
 
 
+def test_few_shots_are_what_is_new_to_the_user_by_how_often_anybody_had_bought_it_in_a_week(shop):
+    queries = shop.timeline.queries(range(3, 65))
+    parts = by_name(shop, queries)
+    bought = {(user, item, shop.timeline.week_of(time)) for user, item, time in events_of(shop.timeline)}
+    n_before = np.array(
+        [sum(i == item and week < shop.timeline.week_of(start) for _, i, week in bought) for _, item, start in truth_rows(queries)]
+    )
+    new = parts["new_to_user"].truth
+    np.testing.assert_array_equal(parts["purchases=0"].truth, new & (n_before == 0))
+    np.testing.assert_array_equal(parts["purchases=1"].truth, new & (n_before == 1))
+    np.testing.assert_array_equal(parts["purchases=2-5"].truth, new & np.isin(n_before, (2, 3, 4, 5)))
+    assert all(parts[f"purchases={n}"].truth.any() for n in ("0", "1", "2-5"))
+
+
 def test_season_slices_look_up_the_week_of_year_of_the_fourth_day(shop):
     queries, labels = shop.timeline.queries(range(38, 56)), season_labels(shop)
     parts, expected = by_name(shop, queries), []
@@ -74,7 +88,8 @@ def test_a_holiday_slice_holds_the_queries_of_its_window(shop):
 def test_each_slice_is_looked_for_in_its_own_list(shop):
     queries = shop.timeline.queries(range(60, 62))
     other = {part.name: part.list for part in by_name(shop, queries).values() if part.list != "all"}
-    assert other == {"new_to_user": "new", "cold_item": "cold"}
+    few_shots = dict.fromkeys(("purchases=0", "purchases=1", "purchases=2-5"), "new")
+    assert other == {"new_to_user": "new", "cold_item": "cold", **few_shots}
 
 
 def test_a_purchase_of_the_same_week_is_not_before_it(shop):

@@ -120,7 +120,7 @@ class Facts:
 
     def _learn(self, week: int) -> Learned:
         past = self._timeline.at_week(week)
-        bought = np.bincount(past.purchases().item, minlength=past.n_items)
+        bought = past.n_bought
         most = np.argsort(-bought, kind="stable")[: self._sizes.max_items]
         kept = np.sort(most[bought[most] > 0])
         texts = self._texts["test" if week >= self._weeks["test"].start else "validation"]

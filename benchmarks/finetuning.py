@@ -70,9 +70,7 @@ def seconds(act: Callable[..., T], *args: object) -> tuple[float, T]:
 
 def fresh_rows(training: Training, batch: Batch) -> NDArray[np.int64]:
     """The texts that a step learns from."""
-    of_item = training.texts.of_item[batch.truth_items()].numpy()
-    values, place = np.unique(of_item, return_index=True)
-    return values[np.argsort(place)][: training.texts.n_fresh]
+    return training.texts._drawn(batch.truth_items(), batch.candidate)[0].numpy()
 
 
 def trainings_of(overrides: Sequence[str]) -> dict[str, Training]:

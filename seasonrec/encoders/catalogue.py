@@ -1,5 +1,6 @@
 """The texts of a shop as vectors: each distinct text once, looked up by item and by user."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,14 +46,20 @@ class Texts:
 
 
 class CatalogueTexts(nn.Module):
-    """Keeps the vectors of all texts, and encodes again, with gradients, those that a step needs if the encoder is trained.
+    """Keeps the vectors of all texts, and encodes again some of those that a step compares, if the encoder is trained, to learn from them.
 
-    A step of a trained encoder sees fresh vectors of at most `n_fresh` texts; the others are as old as the last `refresh`.
+    Every step sees the vectors of the last `refresh`, of all texts alike. Were those of bought items newer than others, or had they been
+    through dropout, a head could tell what was bought by that alone: such a model learns its training weeks and nothing else. So texts
+    that are encoded again lend the step their gradients and not their values. They are drawn, one half from what was bought and one from
+    the other candidates, and each gradient counts by the inverse of its chance to be drawn, so that what the encoder receives is on
+    average the gradient of all candidates' vectors.
+
+    Reference: Horvitz and Thompson (1952), A generalization of sampling without replacement from a finite universe.
 
     Args:
         encoder: as it was loaded; a fine-tuning mode prepares it for training after its texts are encoded.
         item_texts, user_texts: of each row; "" where there is none.
-        n_fresh: texts encoded with gradients in a step; read only where the encoder has trainable parameters.
+        n_fresh: texts encoded with gradients in a step, at most; read only where the encoder has trainable parameters.
         cache: folder of encoded texts on disk; only for an encoder as it was loaded. And of what frozen blocks below those that learn make
             of the texts, computed once for all steps.
         prefix_gb: of disk for the latter, at most; 0: every step runs the whole encoder.
@@ -120,20 +127,36 @@ class CatalogueTexts(nn.Module):
         self.vectors.copy_(fresh)
         return float(moved.mean()) if len(moved) else 0.0
 
-    def forward(self, context: str, items: Tensor | None = None) -> Texts:
+    def forward(self, context: str, bought: Tensor | None = None, candidates: Tensor | None = None) -> Texts:
         """The vectors of a step.
 
         Args:
             context: the season in words.
-            items: catalogue rows whose texts should be fresh if the encoder is trained, the most important first.
+            bought: catalogue rows of what was bought, for an encoder in training; None: it learns from the season's words alone.
+            candidates: catalogue rows that it was chosen from; None for the whole catalogue.
         """
         vectors = self.vectors
-        if self.trained and self.training and items is not None:
-            rows = _first_distinct(self.of_item[items], self.n_fresh)
-            share = Share.of(len(rows))
-            fresh = self.encoder(self._prefix.tokens.take(rows.cpu().numpy()[share.row]))
-            vectors = vectors.index_copy(0, rows, share.whole(fresh))
+        if self.trained and self.training and bought is not None:
+            rows, weight = self._drawn(bought, candidates)
+            if len(rows):
+                share = Share.of(len(rows))
+                fresh = share.whole(self.encoder(self._prefix.tokens.take(rows.cpu().numpy()[share.row])))
+                vectors = vectors.index_add(0, rows, ((fresh - fresh.detach()) * weight[:, None]).to(vectors.dtype))
         return Texts(vectors, self.of_item, self.of_user, self._context(context), self._texts, self.encoder)
+
+    def _drawn(self, bought: Tensor, candidates: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Distinct texts to learn from, and the inverse of each one's chance to be drawn, [n] each; the same in all processes."""
+        rows = self.of_item[bought].cpu().numpy()
+        # By the step's own purchases: nothing to keep for a training that is resumed.
+        rng = np.random.default_rng(zlib.crc32(rows.tobytes()))
+        of_bought = np.unique(rows)
+        others = np.setdiff1d((self.of_item if candidates is None else self.of_item[candidates]).cpu().numpy(), of_bought)
+        n_bought = min(len(of_bought), max(self.n_fresh - len(others), -(-self.n_fresh // 2)))
+        drawn, weight = [], []
+        for texts, n in ((of_bought, n_bought), (others, min(len(others), self.n_fresh - n_bought))):
+            drawn.append(rng.permutation(texts)[:n])
+            weight.append(np.full(n, len(texts) / max(n, 1), np.float32))
+        return tuple(torch.from_numpy(np.concatenate(parts)).to(bought.device) for parts in (drawn, weight))  # type: ignore[return-value]
 
     def _context(self, text: str) -> Tensor:
         if self.trained and self.training:
@@ -144,9 +167,3 @@ class CatalogueTexts(nn.Module):
         # to another device.
         with torch.inference_mode(False):
             return torch.from_numpy(self._contexts[text]).to(self.vectors)
-
-
-def _first_distinct(rows: Tensor, n: int) -> Tensor:
-    """The first n distinct values, in order of their first appearance."""
-    values, place = np.unique(rows.cpu().numpy(), return_index=True)
-    return torch.from_numpy(values[np.argsort(place)][:n]).to(rows.device)

@@ -76,5 +76,5 @@ class JointModel(nn.Module):
         return Scores(total, mixed, by_head)
 
     def _texts(self, batch: Batch) -> Texts:
-        items = batch.truth_items() if self.training and self.texts.trained else None
-        return self.texts(batch.moment.context, items)
+        bought = batch.truth_items() if self.training and self.texts.trained else None
+        return self.texts(batch.moment.context, bought, batch.candidate)

@@ -104,8 +104,8 @@ class JointModule(pl.LightningModule):
 class FreshTexts(pl.Callback):
     """Encodes all texts anew on a schedule while the encoder learns, and after the last epoch; logs how stale they had become by then.
 
-    `texts/staleness` is the mean cosine distance between the vectors that were kept and those that the encoder gives now. Between two
-    refreshes a step sees fresh vectors of the texts that it learns from and old ones of all others; whatever ranks sees old ones alone.
+    `texts/staleness` is the mean cosine distance between the vectors that were kept and those that the encoder gives now. Steps see
+    the kept ones, and so does whatever ranks.
 
     A callback, since Lightning calls the module after the callbacks: whatever ranks after an epoch must come later than this.
 

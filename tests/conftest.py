@@ -22,12 +22,6 @@ from seasonrec.schema import WEEK
 from seasonrec.seasons.calendar import Calendar
 from seasonrec.seasons.context import SeasonContext
 
-if n_workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
-    # Processes side by side have a share of the cores each: threads that wait for each other slow all of them down.
-    n_threads = max(1, (os.cpu_count() or 1) // int(n_workers))
-    os.environ["OMP_NUM_THREADS"] = str(n_threads)  # of what the tests start
-    torch.set_num_threads(n_threads)
-
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -1,5 +1,6 @@
 """Which truth belongs to which slice, by sets over the events."""
 
+from collections import defaultdict
 from datetime import UTC, datetime
 
 import numpy as np
@@ -45,10 +46,11 @@ def test_an_item_is_cold_while_nobody_had_bought_it_before_the_week(shop):
 def test_few_shots_are_what_is_new_to_the_user_by_how_often_anybody_had_bought_it_in_a_week(shop):
     queries = shop.timeline.queries(range(3, 65))
     parts = by_name(shop, queries)
-    bought = {(user, item, shop.timeline.week_of(time)) for user, item, time in events_of(shop.timeline)}
-    n_before = np.array(
-        [sum(i == item and week < shop.timeline.week_of(start) for _, i, week in bought) for _, item, start in truth_rows(queries)]
-    )
+    weeks = defaultdict(list)
+    for _, item, week in {(user, item, int(shop.timeline.week_of(time))) for user, item, time in events_of(shop.timeline)}:
+        weeks[item].append(week)
+    of_truth = [(item, int(shop.timeline.week_of(start))) for _, item, start in truth_rows(queries)]
+    n_before = np.array([sum(week < now for week in weeks[item]) for item, now in of_truth])
     new = parts["new_to_user"].truth
     np.testing.assert_array_equal(parts["purchases=0"].truth, new & (n_before == 0))
     np.testing.assert_array_equal(parts["purchases=1"].truth, new & (n_before == 1))

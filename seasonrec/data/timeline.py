@@ -192,11 +192,6 @@ class Timeline:
         return by_user.indptr, by_user.indices, by_user.data
 
     @cached_property
-    def n_bought(self) -> NDArray[np.int64]:
-        """How often each item had been bought, [n_items]."""
-        return np.bincount(self._timeline.by_time.item[: self._n_purchases], minlength=self.n_items)
-
-    @cached_property
     def repeats(self) -> Purchases:
         """The purchases in order of time of what their user had bought in an earlier week."""
         p = self.by_time

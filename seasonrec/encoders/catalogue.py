@@ -152,11 +152,11 @@ class CatalogueTexts(nn.Module):
         of_bought = np.unique(rows)
         others = np.setdiff1d((self.of_item if candidates is None else self.of_item[candidates]).cpu().numpy(), of_bought)
         n_bought = min(len(of_bought), max(self.n_fresh - len(others), -(-self.n_fresh // 2)))
-        drawn, weight = [], []
-        for texts, n in ((of_bought, n_bought), (others, min(len(others), self.n_fresh - n_bought))):
-            drawn.append(rng.permutation(texts)[:n])
-            weight.append(np.full(n, len(texts) / max(n, 1), np.float32))
-        return tuple(torch.from_numpy(np.concatenate(parts)).to(bought.device) for parts in (drawn, weight))  # type: ignore[return-value]
+        drawn = [rng.permutation(of_bought)[:n_bought], rng.permutation(others)[: self.n_fresh - n_bought]]
+        weight = [
+            np.full(len(some), len(every) / max(len(some), 1), np.float32) for some, every in zip(drawn, (of_bought, others), strict=True)
+        ]
+        return torch.from_numpy(np.concatenate(drawn)).to(bought.device), torch.from_numpy(np.concatenate(weight)).to(bought.device)
 
     def _context(self, text: str) -> Tensor:
         if self.trained and self.training:

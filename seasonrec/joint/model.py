@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seasonrec.data.batches import Batch
-from seasonrec.encoders.catalogue import CatalogueTexts, Texts
+from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.errors import ConfigError
 from seasonrec.heads.head import HeadFactory, Sizes
 from seasonrec.joint.mixer import MixerFactory
@@ -67,14 +67,10 @@ class JointModel(nn.Module):
         Args:
             detach_heads: the mixed score sends no gradients into the heads, only into the mixer.
         """
-        batch, texts = self.seen(batch), self._texts(batch)
+        batch, texts = self.seen(batch), self.texts(batch.moment.context, batch.truth_items(), batch.candidate)
         # float32 whatever the trainer's precision: small differences of scores decide, and losses need them.
         by_head = {name: head(batch, texts).float() for name, head in self.heads.items()}
         mixed = self.mixer({name: s.detach() for name, s in by_head.items()} if detach_heads else by_head, batch)
         first, *others = mixed.values()
         total = sum(others, first).expand(len(batch.user), -1)
         return Scores(total, mixed, by_head)
-
-    def _texts(self, batch: Batch) -> Texts:
-        bought = batch.truth_items() if self.training and self.texts.trained else None
-        return self.texts(batch.moment.context, bought, batch.candidate)

@@ -1,12 +1,12 @@
 """Pretrained language models: found, loaded and taken apart into embeddings, blocks and what follows them."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -63,13 +63,16 @@ class Parts:
     final: list[nn.Module]
 
 
-def load(model: str, gguf_file: str | None = None, dropout: float | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    model: str, gguf_file: str | None = None, dropout: float | None = None, random_seed: int | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The backbone in float32, without a pooler head, and its tokenizer.
 
     Args:
         model: Hugging Face id, local folder, or `package:NAME` for an installed package that has a `get_model_path()`.
         gguf_file: the file of `model` to read, weights and tokenizer; its weights are multiplied out to float32.
         dropout: probability everywhere inside the backbone while it learns, in [0, 1); None leaves the model's own.
+        random_seed: draws weights, as the architecture begins its training, instead of reading the pretrained ones; None reads them.
 
     Raises:
         ConfigError: not found, not readable, weights missing, or not a model that reads a text alone.
@@ -85,26 +88,38 @@ def load(model: str, gguf_file: str | None = None, dropout: float | None = None)
                 _set_dropout(config, dropout)
             kind = MODEL_MAPPING.get(type(config), None)
             has_pooler = inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters
-            backbone, found = AutoModel.from_pretrained(
-                place,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,  # nothing is unpickled
-                output_loading_info=True,
-                **({"add_pooling_layer": False} if has_pooler else {}),
-                **source,
-            )
+            shape: dict[str, Any] = {"dtype": torch.float32, **({"add_pooling_layer": False} if has_pooler else {})}
+            missing: Sequence[str] = ()
+            if random_seed is not None:
+                backbone = _drawn(config, shape, random_seed)
+            else:
+                backbone, found = AutoModel.from_pretrained(
+                    place,
+                    config=config,
+                    use_safetensors=True,  # nothing is unpickled
+                    output_loading_info=True,
+                    **shape,
+                    **source,
+                )
+                missing = sorted(found["missing_keys"])
             tokenizer = AutoTokenizer.from_pretrained(place, **source)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ConfigError(
             f"encoder.model={model}: not loaded: {_first_line(error)} Wanted a Hugging Face id (downloaded at first use), a folder with"
             " config.json, model.safetensors and a tokenizer, or package:NAME; without internet give encoder.model=/path/to/folder"
         ) from error
-    if missing := sorted(found["missing_keys"]):
+    if missing:
         raise ConfigError(f"encoder.model={model}: its file lacks {len(missing)} weights, e.g. {missing[0]}; they would be random numbers")
     _check(model, backbone, tokenizer)
     backbone.config.use_cache = False  # of keys and values for the next token, which nobody asks for
     return backbone, tokenizer
+
+
+def _drawn(config: PretrainedConfig, shape: Mapping[str, Any], seed: int) -> PreTrainedModel:
+    """A backbone with random weights; torch's own numbers go on as if none had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModel.from_config(config, **shape).eval()
 
 
 def locate(model: str) -> str:

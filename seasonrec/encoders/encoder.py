@@ -92,6 +92,7 @@ class TextEncoder(nn.Module):
         gguf_file: str | None = None,
         dropout: float | None = None,
         gradient_checkpointing: bool = False,
+        random_seed: int | None = None,
     ) -> "TextEncoder":
         """The encoder of a pretrained model, BERT-type or causal.
 
@@ -110,12 +111,13 @@ class TextEncoder(nn.Module):
             dropout: probability inside the backbone while it learns, in [0, 1); None leaves the model's own.
             gradient_checkpointing: blocks that learn compute their activations again for the gradients instead of keeping them: less
                 memory, about a third more time.
+            random_seed: draws random weights instead of reading the pretrained ones, to measure what pretraining is worth.
 
         Raises:
             ConfigError: a model that is not found or cannot be used, or options that do not fit it.
         """
         options = Options(pooling, normalize, max_length, dtype, lowercase, prefix, vectors)
-        encoder = cls(*backbones.load(model, gguf_file, dropout), options)
+        encoder = cls(*backbones.load(model, gguf_file, dropout, random_seed), options)
         if gradient_checkpointing:
             encoder.checkpoint_gradients()
         return encoder

@@ -49,6 +49,24 @@ def test_a_loaded_model_has_no_pooler_and_float32_weights(tiny_bert):
     assert not backbone.training
 
 
+def test_random_weights_are_of_the_same_shapes_drawn_by_their_seed_alone(tiny_bert):
+    pretrained, random, again, other = (backbones.load(str(tiny_bert), random_seed=seed)[0].state_dict() for seed in (None, 0, 0, 1))
+    assert {name: x.shape for name, x in random.items()} == {name: x.shape for name, x in pretrained.items()}
+    name = "encoder.layer.0.attention.self.query.weight"
+    assert torch.equal(random[name], again[name])
+    assert not torch.equal(random[name], other[name])
+    assert not torch.equal(random[name], pretrained[name])
+
+
+def test_drawing_random_weights_leaves_the_numbers_that_torch_draws_next_as_they_were(tiny_bert):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    backbone, _ = backbones.load(str(tiny_bert), random_seed=0)
+    assert torch.equal(torch.rand(4), expected)
+    assert not backbone.training
+
+
 def test_loading_prints_nothing(tiny_bert, capfd):
     backbones.load(str(tiny_bert))
     assert capfd.readouterr() == ("", "")

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from seasonrec.encoders.encoder import Options, TextEncoder
 
-LOADING = ("gguf_file", "dropout", "gradient_checkpointing")  # how a model is read, not how it reads a text
+LOADING = ("gguf_file", "dropout", "gradient_checkpointing", "random_seed")  # how a model is read, not how it reads a text
 CONF = Path(__file__).parents[2] / "conf"
 
 

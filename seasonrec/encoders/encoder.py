@@ -322,13 +322,22 @@ class TextEncoder(nn.Module):
         row_of = np.fromiter(map(place.__getitem__, texts), np.int64, len(texts))
         report = progress or (lambda n: None)
         report(len(texts) - len(place))
-        store = self._store(Path(cache)) if cache else None
+        distinct, store = list(place), self._store(Path(cache)) if cache else None
+        if store and (vectors := self._all_kept(distinct, store)) is not None:  # who encodes other texts is not waited for
+            report(len(distinct))
+            return vectors[row_of]
         with store.alone() if store else nullcontext():
-            return self._encode_distinct(list(place), batch_tokens or self._batch_tokens, report, store)[row_of]
+            return self._encode_distinct(distinct, batch_tokens or self._batch_tokens, report, store)[row_of]
 
     def _store(self, cache: Path) -> VectorCache:
         numbers = self.options.vectors
         return VectorCache(cache / (self.digest() if numbers == "float32" else f"{self.digest()}-{numbers}"), numbers)
+
+    def _all_kept(self, texts: Sequence[str], store: VectorCache) -> NDArray[np.float32] | None:
+        """The vectors of distinct texts [n, d_model] if there are no others to encode."""
+        vectors = np.zeros((len(texts), self.d_model), np.float32)
+        known = store.read(texts, vectors)
+        return vectors if all(known[row] or not text.strip() for row, text in enumerate(texts)) else None
 
     def _encode_distinct(
         self, texts: Sequence[str], batch_tokens: int, report: Callable[[int], None], store: VectorCache | None

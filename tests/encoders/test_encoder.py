@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seasonrec.encoders.backbone import locate
 from seasonrec.encoders.encoder import TextEncoder, multiplies_bfloat16
 from seasonrec.encoders.pooling import POOLINGS
+from seasonrec.encoders.vector_cache import alone
 from seasonrec.errors import ConfigError
 
 TEXTS = [
@@ -189,6 +191,18 @@ def test_a_second_call_reads_the_cache_and_runs_only_new_texts(bert, tmp_path, r
     assert runs == []
     np.testing.assert_allclose(bert.encode(["mug", *TEXTS], cache=tmp_path), bert.encode(["mug", *TEXTS]), atol=2e-6)
     assert runs[0] == (1, 3)
+
+
+def test_texts_that_are_all_kept_are_read_while_another_process_encodes(bert, tmp_path):
+    first = bert.encode([*TEXTS, " "], cache=tmp_path)
+    seen = []
+    with ThreadPoolExecutor() as pool, alone(tmp_path / bert.digest()):
+        again = pool.submit(bert.encode, [*TEXTS, " "], cache=tmp_path, progress=seen.append)
+        np.testing.assert_array_equal(again.result(timeout=60), first)
+        assert sum(seen) == len(TEXTS) + 1
+        waiting = pool.submit(bert.encode, ["another text"], cache=tmp_path)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.2)
 
 
 def test_another_process_with_a_copy_of_the_model_shares_the_cache(bert, tiny_bert, tmp_path, runs):

@@ -70,6 +70,9 @@ class WordEncoder(nn.Module):
     def encode_tokens(self, tokens):
         return self(tokens).detach().numpy()
 
+    def digest(self):
+        return "words"
+
     def tokenize_pairs(self, first, second):
         return self.tokenize([f"{a} / {b}" for a, b in zip(first, second, strict=True)])
 

@@ -45,8 +45,8 @@ class Moment:
         season: features of the week's fourth day [d_season].
         context: the same season in words.
         demand: of each item [n_items, d_demand]: its own as-of demand, that of items with similar texts (where texts are given),
-            the share of its purchases that were repeats, its log number of buyers, its log age in weeks, whether it was ever sold, and
-            how much of a year and a half of history there is.
+            the share of its purchases in the last year that were repeats, the log number of the others, its log age in weeks, whether it
+            was ever sold, and how much of a year and a half of history there is.
         item_gap: the mean weeks between two purchases of the item by the same user, 0 where nobody came back [n_items].
     """
 
@@ -187,7 +187,7 @@ def user_features(h: Histories) -> NDArray[np.float32]:
 
 
 def pair_features(
-    h: Histories, item_gap: NDArray, user: NDArray, last_year: bool = True
+    h: Histories, item_gap: NDArray, user: NDArray, last_year: bool = True, weeks_ahead: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What a user's own purchases of an item say about the next one: fading counts and features, [n_pairs, n_decays] and [n_pairs, d].
 
@@ -200,12 +200,15 @@ def pair_features(
         item_gap: usual weeks between purchases of each item, 0 where unknown [n_items].
         user: from `user_features` [B, N_USER_FEATURES].
         last_year: whether purchases in the same weeks last year are counted; 0 without it.
+        weeks_ahead: how many weeks after the coming one are asked about.
     """
     weight = np.stack([h.pair_sum(np.power(np.float32(decay), h.event_age)) for decay in DECAYS], axis=1)
     wait, gap = h.pair_last + 1, item_gap[h.pair_item]
     own_gap = np.where(h.pair_count > 1, (h.pair_first - h.pair_last) / np.maximum(h.pair_count - 1, 1), 0)
-    # 51 is the age of the same week last year; neighbours count less.
-    year_ago = h.pair_sum(last_year * np.maximum(1 - np.abs(h.event_age - 51) / 3, 0).astype(np.float32))
+    # 51 is the age of the same week a year before the coming one; neighbours count less. What lies beyond a year ahead is asked of the last
+    # season that is known.
+    same_weeks = 51 - weeks_ahead % 52
+    year_ago = h.pair_sum(last_year * np.maximum(1 - np.abs(h.event_age - same_weeks) / 3, 0).astype(np.float32))
     of_user = user[h.pair_query]
     features = [
         *np.log1p(weight).T,
@@ -319,7 +322,7 @@ class Batcher:
         return Batch(
             user=torch.from_numpy(np.array(users, np.int64)),  # a copy: tensors cannot be read-only
             moment=(moment := self.moments(now, about)),
-            history=_history(now.histories(users), moment.item_gap, column, self.moments.last_year),
+            history=_history(now.histories(users), moment.item_gap, column, self.moments.last_year, (moment.time - now.time) // WEEK),
             similar=torch.from_numpy(self._similar.bought(users, now, items)),
             usual=torch.from_numpy(self._similar.usual(now)[slice(None) if items is None else items]),
             candidate=None if items is None else torch.from_numpy(items),
@@ -381,9 +384,9 @@ def _columns(candidates: Candidates | None, n_items: int) -> NDArray[np.int64]:
     return column
 
 
-def _history(h: Histories, item_gap: NDArray, column: NDArray, last_year: bool) -> History:
+def _history(h: Histories, item_gap: NDArray, column: NDArray, last_year: bool, weeks_ahead: int) -> History:
     user = user_features(h)
-    weight, features = pair_features(h, item_gap, user, last_year)
+    weight, features = pair_features(h, item_gap, user, last_year, weeks_ahead)
     return History(
         query=torch.from_numpy(h.pair_query),
         item=torch.from_numpy(h.pair_item),

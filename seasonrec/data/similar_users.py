@@ -81,7 +81,8 @@ class SimilarUsers:
         purchases = now.decayed(self._rows(now), self._decay)
         norm = np.sqrt(np.asarray(purchases.multiply(purchases).sum(1)).ravel())
         usual = np.asarray(purchases.mean(0)).ravel()
-        purchases.data /= np.repeat(norm, np.diff(purchases.indptr))
+        # What has faded to nothing has no direction: its user is nobody's neighbour.
+        purchases.data /= np.repeat(np.where(norm > 0, norm, 1), np.diff(purchases.indptr))
         return Purchases(purchases.T.tocsr(), norm.astype(np.float32), usual.astype(np.float32))
 
     def _weights(self, users: NDArray, now: AsOf, purchases: Purchases) -> NDArray[np.float32]:

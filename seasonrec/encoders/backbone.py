@@ -119,7 +119,9 @@ def _drawn(config: PretrainedConfig, shape: Mapping[str, Any], seed: int) -> Pre
     """A backbone with random weights; torch's own numbers go on as if none had been drawn."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModel.from_config(config, **shape).eval()
+        backbone = AutoModel.from_config(config, **shape).eval()
+    backbone.config.architectures = None  # no checkpoint with a head of its own belongs to these weights
+    return backbone
 
 
 def locate(model: str) -> str:

@@ -56,6 +56,9 @@ class CatalogueTexts(nn.Module):
 
     Reference: Horvitz and Thompson (1952), A generalization of sampling without replacement from a finite universe.
 
+    Attributes:
+        pretrained: the digest of the encoder as it was loaded.
+
     Args:
         encoder: as it was loaded; a fine-tuning mode prepares it for training after its texts are encoded.
         item_texts, user_texts: of each row; "" where there is none.
@@ -83,7 +86,7 @@ class CatalogueTexts(nn.Module):
         progress: Callable[[int], None] | None = None,
     ):
         super().__init__()
-        self.encoder, self.n_fresh = encoder, n_fresh
+        self.encoder, self.n_fresh, self.pretrained = encoder, n_fresh, encoder.digest()
         # The last user is row -1: a user of whom nothing is known.
         distinct, row = np.unique(np.array([*item_texts, *user_texts, ""], object), return_inverse=True)
         self._texts = distinct.tolist()

@@ -66,12 +66,13 @@ def language_fit(encoder: TextEncoder, texts: Sequence[str], *, n: int = N_TEXTS
     ids = np.concatenate(rows["input_ids"]).astype(int)
     lengths = np.array([len(row) for row in rows["input_ids"]])
     pieces = np.concatenate([_pieces(*pair) for pair in zip(sample, rows["offset_mapping"], strict=True)]) if tokenizer.is_fast else None
+    n_added = tokenizer.num_special_tokens_to_add() + len(tokenizer(encoder.options.prefix, add_special_tokens=False)["input_ids"])
     guessing = _with_head(encoder)
     loss = _loss(encoder, *guessing, sample, seed) if guessing else None
     return LanguageFit(
         n_texts=len(sample),
         tokens_per_text=float(lengths.mean()),
-        cut_texts=float((lengths > encoder.options.max_length - tokenizer.num_special_tokens_to_add()).mean()),
+        cut_texts=float((lengths > encoder.options.max_length - n_added).mean()),
         unknown_tokens=float((ids == tokenizer.unk_token_id).mean()) if tokenizer.unk_token_id is not None else 0.0,
         split_words=None if pieces is None else _mean(pieces > 1),
         pieces_per_word=None if pieces is None else _mean(pieces),

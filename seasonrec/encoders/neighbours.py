@@ -32,7 +32,7 @@ class TextPool:
 
     Args:
         text_of: row of the text of each item [n_items].
-        vectors: unit or zero, one per text [n_texts, d]; texts of no item are left out.
+        vectors: of any length, one per text [n_texts, d]; zero: no text. Texts of no item are left out.
         k: neighbours of a text, itself included.
         sharpness: weights are `exp(sharpness * (cosine - 1))`; 20 gives a neighbour at cosine .9 an eighth of the text's own weight.
     """
@@ -40,7 +40,11 @@ class TextPool:
     def __init__(self, text_of: NDArray, vectors: NDArray[np.float32], k: int = 20, sharpness: float = 20.0):
         has_text = (vectors != 0).any(axis=1)[text_of]
         used, text_of = np.unique(text_of[has_text], return_inverse=True)
-        index, cosine = nearest(vectors[used], k)
+        directions = vectors[used]
+        norm = np.linalg.norm(directions, axis=1, keepdims=True)
+        if not np.allclose(norm, 1, atol=1e-3):  # an encoder that does not normalise; others keep their last digits
+            directions = directions / norm
+        index, cosine = nearest(directions, k)
         weight = np.exp(sharpness * (cosine - 1))
         weight /= weight.sum(1, keepdims=True)
         n_texts, k = index.shape

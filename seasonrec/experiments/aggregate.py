@@ -21,9 +21,8 @@ from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import differences, grid, selection_score
 from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.config import nearest
-from seasonrec.experiments.plots import JOINT
 from seasonrec.experiments.recommender import unchanged
-from seasonrec.experiments.record import FINISHED, RECORD, read_record, read_table
+from seasonrec.experiments.record import FINISHED, JOINT, RECORD, read_record, read_table
 from seasonrec.experiments.report import write_comparison
 from seasonrec.experiments.settings import labels, refuse_mixtures, settings_of
 from seasonrec.experiments.train import REFERENCE
@@ -131,24 +130,33 @@ def _in_order(path: str) -> list:
 def finished_runs(folders: Sequence[Path]) -> list[FinishedRun]:
     """What finished in these folders; the rest is left out with a warning, and so is all but the last of several equal runs.
 
+    Of two that differ only in how far they went, the one with test weeks stays.
+
     Raises:
         DataError: nothing finished, or the runs saw different data.
     """
-    runs: dict[str, FinishedRun] = {}
+    finished: list[FinishedRun] = []
     for folder in folders:
         record, metrics = read_record(folder), read_table(folder, "metrics")
         if record.get("status") != FINISHED or metrics is None:
             log.warning("left out: %s has status %r%s", folder, record.get("status"), "" if metrics is not None else " and no metrics.csv")
             continue
-        run = FinishedRun(folder, record, metrics)
-        same = repr((_experiment(run), run.seed, (record.get("data") or {}).get("split")))
-        if same in runs:
-            log.warning("left out: %s is the same experiment with the same seed as %s", runs[same].folder, folder)
-        runs[same] = run
-    if not runs:
+        finished.append(FinishedRun(folder, record, metrics))
+    if not finished:
         raise DataError(f"report: none of {len(folders)} runs has finished; go on with `seasonrec train resume=<folder>`")
-    refuse_mixtures({str(run.folder): run.record for run in runs.values()})
+    refuse_mixtures({str(run.folder): run.record for run in finished})
+    runs: dict[str, FinishedRun] = {}
+    for run in finished:
+        same = repr((_experiment(run), run.seed, run.record["config"].get("baseline")))
+        before = runs.get(same, run)
+        left_out, runs[same] = (run, before) if _went_further(before, run) else (before, run)
+        if left_out is not runs[same]:
+            log.warning("left out: %s is the same experiment with the same seed as %s", left_out.folder, runs[same].folder)
     return list(runs.values())
+
+
+def _went_further(one: FinishedRun, other: FinishedRun) -> bool:
+    return one.metrics["split"].n_unique() > other.metrics["split"].n_unique()
 
 
 def _experiment(run: FinishedRun) -> str:
@@ -161,9 +169,11 @@ def rows_of(runs: Sequence[FinishedRun]) -> list[Row]:
     for run in runs:
         experiments.setdefault(_experiment(run), []).append(run)
     groups = list(experiments.values())
-    trained = [group for group in groups if any(JOINT in run.metrics["method"] for run in group)]
+    # Runs of one seed beside other baselines are one joint model.
+    joint_runs = {id(group): {run.seed: run for run in group if JOINT in run.metrics["method"]} for group in groups}
+    trained = [group for group in groups if joint_runs[id(group)]]
     named = dict(zip(map(id, trained), labels([group[0].record for group in trained]), strict=True))
-    joint = [Row(f"{JOINT} {named[id(group)]}".strip(), JOINT, named[id(group)], group) for group in trained]
+    joint = [Row(f"{JOINT} {named[id(group)]}".strip(), JOINT, named[id(group)], list(joint_runs[id(group)].values())) for group in trained]
     others = dict.fromkeys(method for run in runs for method in run.metrics["method"].unique(maintain_order=True) if method != JOINT)
     by_label = [(named.get(id(group), "alone"), group) for group in groups]
     return [*joint, *(row for method in others for row in _rows_of_peer(method, by_label))]

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
@@ -20,9 +20,10 @@ from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments.build import baselines_of, dataset_of, refuse_raters, texts_of
 from seasonrec.experiments.judge import SPLITS, Judge, progress_of
 from seasonrec.experiments.judge_ratings import refuse_rankers
+from seasonrec.experiments.processes import refuse_other_settings
 from seasonrec.experiments.recommender import unchanged
 from seasonrec.experiments.record import RunRecord, plain_config, read_record
-from seasonrec.experiments.rolling import roll
+from seasonrec.experiments.rolling import cut_offs, roll, together
 from seasonrec.experiments.train import begin, judge_baselines, judge_of
 
 log = logging.getLogger(__name__)
@@ -46,18 +47,30 @@ def _weekly(cfg: DictConfig) -> None:
         roll(cfg, _weekly, judge_of)
         return
     folder = Path(cfg.paths.run)
+    cfg = _of_run(cfg) if cfg.run else cfg
+    refuse_other_settings(plain_config(cfg), folder)
     with RunRecord(folder, plain_config(cfg)) as record:
         with record.stage("data"):
-            of_run = OmegaConf.create(read_record(cfg.run)["config"]) if cfg.run else cfg
-            dataset = unchanged(dataset_of(of_run), Path(cfg.run)) if cfg.run else dataset_of(cfg)
+            dataset = unchanged(dataset_of(cfg), Path(cfg.run)) if cfg.run else dataset_of(cfg)
+            if cfg.eval.rolling:
+                dataset = together(dataset, cut_offs(dataset, **cfg.eval.rolling))
             record.data(dataset)
             judge = judge_of(cfg, dataset, folder)
         with record.stage("evaluation"):
-            _judge_lists(of_run, judge, dataset, Path(cfg.run)) if cfg.run else _judge_baselines(cfg, judge, dataset)
+            _judge_lists(cfg, judge, dataset) if cfg.run else _judge_baselines(cfg, judge, dataset)
             record.table("metrics", judge.metrics)
             record.table("weeks", judge.weeks())
         judge.show()
     log.info("metrics: %s", folder / "metrics.csv")
+
+
+def _of_run(cfg: DictConfig) -> DictConfig:
+    """The config with the data, weeks and encoder of the run whose lists are evaluated once more."""
+    of_run, own = OmegaConf.create(read_record(cfg.run)["config"]), cfg.copy()
+    with open_dict(own):
+        own.data, own.encoder = of_run.data, of_run.encoder
+        own.eval.split, own.eval.rolling = of_run.eval.get("split"), of_run.eval.get("rolling")
+    return own
 
 
 def _without_weeks(tables: Tables, shown: Callable[[DictConfig, pl.DataFrame], Table], cfg: DictConfig) -> None:
@@ -68,6 +81,7 @@ def _without_weeks(tables: Tables, shown: Callable[[DictConfig, pl.DataFrame], T
         shown: all of them for the terminal.
     """
     folder = Path(cfg.paths.run)
+    refuse_other_settings(plain_config(cfg), folder)
     if not cfg.baseline:
         raise ConfigError(f"protocol={cfg.protocol} judges baselines, and there is none; give baseline={SUITED[cfg.protocol]}")
     with RunRecord(folder, plain_config(cfg)) as record:
@@ -118,15 +132,17 @@ def _judge_baselines(cfg: DictConfig, judge: Judge, dataset: Dataset) -> None:
     judge_baselines(cfg, judge, {split: texts_of(cfg, dataset, dataset.split.weeks[split].start) for split in SPLITS})
 
 
-def _judge_lists(cfg: DictConfig, judge: Judge, dataset: Dataset, run: Path) -> None:
+def _judge_lists(cfg: DictConfig, judge: Judge, dataset: Dataset) -> None:
     """Every method of a run, from its lists alone; the distance within them is that of the run's encoder as it was loaded."""
+    run = Path(cfg.run)
     paths = sorted((run / "lists").glob("*.parquet"))
     if not paths:
         raise DataError(f"{run}: no lists there; the run ended before its evaluation, go on with `seasonrec train resume={run}`")
     vectors = texts_of(cfg, dataset, dataset.split.weeks["test"].start).item_vectors()
     for path in paths:
         lists = {"test": read_lists(path, dataset), "validation": read_lists(path.parent / "validation" / path.name, dataset)}
-        judge.judge(path.stem, lists, vectors)
+        # Validation weeks of one cut-off are test weeks of the one before: no calibration can be learnt from them.
+        judge.judge(path.stem, lists, vectors, calibrate=not cfg.eval.rolling)
 
 
 PROTOCOLS: Final[Mapping[str, Callable[[DictConfig], None]]] = {

@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from seasonrec.errors import DataError
 from seasonrec.evaluation.significance import ALPHA
 from seasonrec.evaluation.tables import HEADLINES, SELECTION, TITLES
+from seasonrec.experiments.record import JOINT
 
-JOINT: Final = "joint"
 WIDTH: Final = 11.0  # inches; a report shows it about 1,100 pixels wide, so that a point is 1.4 pixels
 INK, QUIET, FAINT = "#24292f", "#6e7781", "#d0d7de"
 HIGHLIGHT: Final = "#d55e00"

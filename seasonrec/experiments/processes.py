@@ -1,10 +1,12 @@
 """Many runs, a process each: finished ones are found again, interrupted ones go on, and failed ones say why."""
 
+import json
 import logging
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -12,12 +14,14 @@ from typing import Any
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seasonrec.data.prepare import digest_of
 from seasonrec.errors import ConfigError, TrainingError
 from seasonrec.experiments.config import SCHEMAS, check_config
-from seasonrec.experiments.record import RECORD, is_finished, plain_config, read_record
+from seasonrec.experiments.record import RECORD, is_finished, plain_config, read_record, refuse_other_data
 from seasonrec.experiments.settings import settings_of
 from seasonrec.experiments.sweep.run import devices
 from seasonrec.experiments.sweep.sweeper import flags_of, parsed
@@ -53,8 +57,11 @@ class Job:
 
         Raises:
             ConfigError: its folder holds a run of other settings.
+            DataError: it holds a finished run, and the data have changed since.
         """
         refuse_other_settings(self.config, self.folder)
+        if self.is_finished:
+            refuse_other_data(self.folder, _digest(json.dumps(self.config["data"], sort_keys=True)))
 
 
 def jobs_of(what: str, folder: Path, words: Sequence[str], seeds: Sequence[int], verb: str = "train") -> list[Job]:
@@ -66,6 +73,7 @@ def jobs_of(what: str, folder: Path, words: Sequence[str], seeds: Sequence[int],
 
     Raises:
         ConfigError: their config is not in order, or a folder holds a run of other settings.
+        DataError: a folder holds a finished run of other data.
     """
     config = config_of(words, verb, what)
     jobs = [Job(f"{what}, seed {n}", folder / f"seed{n}", [*words, f"seed={n}"], config | {"seed": n}, verb) for n in seeds]
@@ -115,6 +123,12 @@ def refuse_other_settings(config: Mapping[str, Any], folder: Path) -> None:
         )
 
 
+@lru_cache
+def _digest(data: str) -> str:
+    """The digest of what a config's `data`, as JSON, reads."""
+    return digest_of(instantiate(OmegaConf.create(json.loads(data))))
+
+
 def flags() -> list[str]:
     """What tells a process of ours where the configs are that this one was called with."""
     return flags_of(OmegaConf.create({"hydra": HydraConfig.get()}))
@@ -144,11 +158,13 @@ def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: int = 1) -> dict[str,
     def run(job: Job) -> str | None:
         share = shares.get()
         log.info("%s: %s", job.name, job.folder)
-        with started(job.verb, [*here, *job.words], job.folder, share) as process:
-            running.add(process)
-            status = process.wait()
-        running.discard(process)
-        shares.put(share)
+        try:
+            with started(job.verb, [*here, *job.words], job.folder, share) as process:
+                running.add(process)
+                status = process.wait()
+            running.discard(process)
+        finally:
+            shares.put(share)
         return None if status == 0 and job.is_finished else error_of(job.folder)
 
     with ThreadPoolExecutor(n_workers) as pool:

@@ -17,7 +17,7 @@ from seasonrec.evaluation.lists import LISTS
 from seasonrec.evaluation.ranking import three_lists
 from seasonrec.experiments.build import Joint, dataset_of, joint_of, texts_of
 from seasonrec.experiments.fit import WEIGHTS, load_weights
-from seasonrec.experiments.record import read_record
+from seasonrec.experiments.record import read_record, refuse_other_data
 from seasonrec.joint.model import Scores
 from seasonrec.schema import ITEM, USER
 
@@ -135,12 +135,7 @@ def unchanged(dataset: Dataset, run: Path) -> Dataset:
     Raises:
         DataError: it is another one.
     """
-    recorded = read_record(run)["data"]
-    if recorded and recorded["digest"] != dataset.digest:
-        raise DataError(
-            f"{run}: the data have changed since this run was trained (digest {dataset.digest[:12]},"
-            f" wanted {recorded['digest'][:12]}); put the old file back, or train anew"
-        )
+    refuse_other_data(run, dataset.digest)
     return dataset
 
 

@@ -29,6 +29,7 @@ from seasonrec.experiments import memory, provenance
 from seasonrec.schema import TIME
 
 RECORD: Final = "run.json"
+JOINT: Final = "joint"  # the joint model among methods
 RUNNING, FINISHED, FAILED, PRUNED = "running", "finished", "failed", "pruned"
 WITHIN, SO_FAR = "peak within the stage", "peak of the process so far"
 # Columns of the tables in a run's folder. Examples have more: one per head, and a score is the sum of its heads' parts.
@@ -52,7 +53,8 @@ _MASK: Final = "***"
 class RunRecord:
     """The record of one run, kept in `folder`/run.json.
 
-    A folder that already has a record is a run that goes on: its start, stages and facts are kept and new stages follow.
+    A folder that already has a record is a run that goes on: its start, stages and facts are kept and new stages follow. With what code,
+    packages and machine it went on stands under "resumed", beside those that it began with.
     As a context manager it ends the record: "finished", or "failed" with the error.
 
     Args:
@@ -70,24 +72,23 @@ class RunRecord:
         self._peaks: list[float] = []  # of the open stages, outermost first
         self._error: BaseException | None = None
         now, asked = _now(), provenance.asked(self.folder)
+        here = {"code": provenance.code_version(), "machine": provenance.machine(), "versions": provenance.package_versions()}
         self._content: dict[str, Any] = {
             "status": RUNNING,
             "error": None,
             "stage": None,
             "started": earlier.get("started", now),
-            "resumed": [*earlier.get("resumed", []), *([now] if earlier else [])],
+            "resumed": [*earlier.get("resumed", []), *([{"at": now, **here}] if earlier else [])],
             "finished": None,
             "command": shlex.join(_masked_word(word) for word in (sys.argv if command is None else command)),
             "overrides": earlier.get("overrides", [] if earlier else [_masked_word(word) for word in asked["overrides"]]),
             "choices": earlier.get("choices", {} if earlier else asked["choices"]),
             "seed": plain(config.get("seed"), "config.seed"),
             "seasonrec": provenance.version("seasonrec"),
-            "code": provenance.code_version(),
+            **{name: earlier.get(name, value) for name, value in here.items()},
             "data": earlier.get("data"),
             "stages": earlier.get("stages", []),
             "facts": earlier.get("facts", {}),
-            "machine": provenance.machine(),
-            "versions": provenance.package_versions(),
             "config": _masked(plain(config, "config")),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -202,7 +203,8 @@ class RunRecord:
         row = {"name": name, "seconds": round(seconds, 3), "peak_memory_mb": round(peak, 1) or None, "memory": WITHIN if within else SO_FAR}
         if gpu is not None:
             row["gpu_peak_memory_mb"] = round(gpu, 1)
-            self._content["machine"] = provenance.machine()  # when the run began, the GPU was not in use yet
+            here = self._content["resumed"][-1] if self._content["resumed"] else self._content
+            here["machine"] = provenance.machine()  # when it began, the GPU was not in use yet
         if failed:
             row["failed"] = True
         self._content["stages"].append(row)
@@ -233,6 +235,20 @@ def is_finished(folder: str | Path) -> bool:
         DataError: its record cannot be read.
     """
     return (Path(folder) / RECORD).exists() and read_record(folder).get("status") == FINISHED
+
+
+def refuse_other_data(folder: str | Path, digest: str) -> None:
+    """Nothing, if a run recorded no data, or those of this digest.
+
+    Raises:
+        DataError: it recorded others.
+    """
+    recorded = read_record(folder).get("data")
+    if recorded and recorded["digest"] != digest:
+        raise DataError(
+            f"{folder}: the data have changed since this run was trained (digest {digest[:12]}, wanted {recorded['digest'][:12]});"
+            " put the old file back, or train anew"
+        )
 
 
 def read_table(folder: str | Path, name: str) -> pl.DataFrame | None:

@@ -20,11 +20,10 @@ from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import grid, selection_score
 from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
-from seasonrec.experiments.plots import JOINT
 from seasonrec.experiments.processes import refuse_other_settings
 from seasonrec.experiments.ranks import follows
 from seasonrec.experiments.recommender import unchanged
-from seasonrec.experiments.record import RunRecord, is_finished, plain_config
+from seasonrec.experiments.record import JOINT, RunRecord, is_finished, plain_config
 from seasonrec.experiments.report import write_report
 from seasonrec.schema import DAY, WEEK
 
@@ -59,7 +58,7 @@ def roll(cfg: DictConfig, once: Callable[[DictConfig], Any], judge_of: Callable[
         with record.stage("data"):
             dataset = unchanged(dataset_of(cfg), folder)
             splits = cut_offs(dataset, **cfg.eval.rolling)
-            dataset = replace(dataset, split=Split(splits[0].validation, (splits[0].test[0], splits[-1].test[1])))
+            dataset = together(dataset, splits)
             record.data(dataset)
         runs = [config_at(cfg, dataset, split) for split in splits]
         for own in runs:
@@ -105,6 +104,11 @@ def cut_offs(dataset: Dataset, *, n_weeks: int, every: int, n_validation: int, m
     if left_out := len(splits) - len(usable):
         log.warning("left out: %d of %d cut-offs have fewer than %d weeks of data to learn from", left_out, len(splits), min_weeks)
     return usable
+
+
+def together(dataset: Dataset, splits: Sequence[Split]) -> Dataset:
+    """The data set whose test weeks are those of all cut-offs."""
+    return replace(dataset, split=Split(splits[0].validation, (splits[0].test[0], splits[-1].test[1])))
 
 
 def accompany(cfg: DictConfig, once: Callable[[DictConfig], Any]) -> float:

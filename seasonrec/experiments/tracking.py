@@ -24,8 +24,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.tables import markdown, wide
-from seasonrec.experiments.plots import JOINT
-from seasonrec.experiments.record import RECORD, RunRecord, read_record, read_table
+from seasonrec.experiments.record import JOINT, RECORD, RunRecord, read_record, read_table
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -35,9 +35,10 @@ from seasonrec.experiments.examples import write_examples
 from seasonrec.experiments.fit import LOSSES, Fit, Outcome
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
 from seasonrec.experiments.judge_ratings import RatingJudge, judge_rating_baselines
+from seasonrec.experiments.processes import refuse_other_settings
 from seasonrec.experiments.ranks import Ranks, follow, follows
 from seasonrec.experiments.recommender import FITS, Recommender, unchanged
-from seasonrec.experiments.record import PRUNED, RunRecord, plain_config, read_record
+from seasonrec.experiments.record import JOINT, PRUNED, RunRecord, plain_config, read_record
 from seasonrec.experiments.report import write_ratings, write_report
 from seasonrec.experiments.rolling import roll
 from seasonrec.experiments.shared_encoder import describe, judge_tuned
@@ -45,15 +46,19 @@ from seasonrec.experiments.tracking import Trackers
 from seasonrec.joint.model import JointModel
 
 log = logging.getLogger(__name__)
-METHOD: Final = "joint"
 
 
 def train(cfg: DictConfig) -> float:
-    """Trains, evaluates and reports; returns the selection metric on validation weeks, by which sweeps choose."""
+    """Trains, evaluates and reports; returns the selection metric on validation weeks, by which sweeps choose.
+
+    Raises:
+        ConfigError: settings that do not go together, or a folder that holds a run of other settings.
+    """
     cfg = resumed(cfg) if cfg.resume else cfg
+    folder = Path(cfg.paths.run)
+    refuse_other_settings(plain_config(cfg), folder)  # fits that stand there would pass for those of this config
     if cfg.eval.get("rolling"):
         return roll(cfg, train, judge_of)
-    folder = Path(cfg.paths.run)
     if cfg.get("sweep"):
         raise ConfigError(f"sweep={cfg.sweep.name}: a study is run by `seasonrec sweep`, or by -m hydra/sweeper=seasonrec_optuna")
     if cfg.stage not in STAGES:
@@ -113,11 +118,11 @@ class Run:
             judge_baselines(self.cfg, judge, texts)
         joints = self._fits(dataset, judge, texts)
         with self.record.stage("evaluation"):
-            lists = {split: judge.rank(METHOD, joint.scorer, split) for split, joint in joints.items()}
-            judge.judge(METHOD, lists, vectors)
+            lists = {split: judge.rank(JOINT, joint.scorer, split) for split, joint in joints.items()}
+            judge.judge(JOINT, lists, vectors)
             if texts["test"].trained:
                 judge_tuned(self.cfg, judge, texts, vectors)
-            score = selection_score(judge.of(METHOD, "validation"), judge.of(REFERENCE, "validation"))
+            score = selection_score(judge.of(JOINT, "validation"), judge.of(REFERENCE, "validation"))
             self.record.facts(selection=score)
             self._write(judge)
             write_examples(
@@ -151,8 +156,8 @@ class Run:
         self.record.facts(parameters=parameters(joints["validation"].model), epochs=chosen.n_epochs)
         self.record.table("losses", pl.read_csv(self.folder / FITS / "selection" / LOSSES))
         with self.record.stage("evaluation"):
-            judge.judge(METHOD, {"validation": judge.rank(METHOD, joints["validation"].scorer, "validation")})
-            score = selection_score(judge.of(METHOD, "validation"), judge.of(REFERENCE, "validation"))
+            judge.judge(JOINT, {"validation": judge.rank(JOINT, joints["validation"].scorer, "validation")})
+            score = selection_score(judge.of(JOINT, "validation"), judge.of(REFERENCE, "validation"))
             self.record.facts(selection=score)
             self.record.table("metrics", judge.metrics)
         if trial and trial.pruned:
@@ -175,8 +180,8 @@ class Run:
             judge_rating_baselines(self.cfg, judge)
         joints = self._fits(dataset, judge, texts)
         with self.record.stage("evaluation"):
-            judge.judge(METHOD, {split: joint.scorer for split, joint in joints.items()})
-            score = judge.selection_score(METHOD)
+            judge.judge(JOINT, {split: joint.scorer for split, joint in joints.items()})
+            score = judge.selection_score(JOINT)
             self.record.facts(selection=score)
             self.record.table("metrics", judge.metrics)
         with self.record.stage("report"):
@@ -214,7 +219,7 @@ class Run:
     def _write(self, judge: Judge) -> None:
         self.record.table("metrics", judge.metrics)
         self.record.table("weeks", judge.weeks())
-        if (significance := judge.significance(METHOD)) is not None:
+        if (significance := judge.significance(JOINT)) is not None:
             self.record.table("significance", significance)
 
 
@@ -250,10 +255,11 @@ def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTex
     refuse_raters({name: baselines["validation"][name] for name in names})
     *_, last = texts.values()
     nodes = {REFERENCE: cfg.eval.reference, **baseline_nodes(cfg, last.trained)}
-    # Texts as known at a cut-off come from data and encoder.
-    encoder, vectors = OmegaConf.to_container(cfg.encoder, resolve=True), last.item_vectors()
+    vectors = last.item_vectors()
     for name in names:
-        reads = {"encoder": encoder} if nodes[name].get("_partial_") else {}  # it is given the vectors: see `baselines_of`
+        # Texts as known at a cut-off come from data and encoder: from its weights, whatever the config calls them. Only a method that is
+        # given the vectors reads them, see `baselines_of`.
+        reads = {"encoder": last.pretrained, "vectors": last.encoder.options.vectors} if nodes[name].get("_partial_") else {}
         config = {"method": OmegaConf.to_container(nodes[name], resolve=True), **reads}
         scorer = lambda split, name=name: baselines[split][name]
         lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in texts}

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seasonrec.errors import DataError
+from seasonrec.schema import DAY
 
 N_WEEKS = 52
-DAY = 86_400
 # What clocks can show, less two days for their offsets: the years 1 to 9999. Seconds that were given in milliseconds lie far outside.
 EARLIEST, LATEST = (int(each.replace(tzinfo=UTC).timestamp()) for each in (datetime(1, 1, 3), datetime(9999, 12, 29)))
 

@@ -175,6 +175,16 @@ def test_what_a_user_s_own_purchases_say_by_hand(small_shop):
     assert h.features.shape[1] == N_PAIR_FEATURES
 
 
+@pytest.mark.parametrize("weeks_ahead", [2, 2 + 52])
+def test_a_user_s_own_last_year_is_that_of_the_week_asked_about(small_shop, weeks_ahead):
+    # Of weeks 62 and 114 what is known of the same weeks a year before is week 10, item 2's; item 0's was two weeks earlier.
+    batcher, now = Batcher(Moments(small_shop.season)), bought({0: [8, 50, 54], 2: [10, 10]}).at_week(60)
+    there, here = (batcher.batch(np.array([0]), now, about=now.time + ahead * WEEK).history.features for ahead in (weeks_ahead, 0))
+    np.testing.assert_allclose(there[:, 10], [1 - 2 / 3, 1], rtol=1e-6)
+    others = [column for column in range(there.shape[1]) if column != 10]
+    torch.testing.assert_close(there[:, others], here[:, others], rtol=0, atol=0)
+
+
 def test_without_last_year_its_counters_are_0_and_all_else_is_the_same(small_shop):
     history, users = bought({0: [8, 50, 54], 2: [10, 10]}).at_week(60), np.array([0])
     batch, without = (Batcher(Moments(small_shop.season, last_year=known)).batch(users, history) for known in (True, False))

@@ -51,6 +51,12 @@ def test_a_shop_of_one_user_has_no_neighbours(random_timeline):
     assert not SimilarUsers(n_users=1).bought(np.array([0]), random_timeline.at_week(30)).any()
 
 
+@pytest.mark.parametrize("decay", [0.0, 1e-12])
+def test_users_whose_purchases_have_faded_to_nothing_are_nobody_s_neighbours(random_timeline, decay):
+    bought = SimilarUsers(4, decay).bought(USERS, random_timeline.at_week(30))
+    assert np.isfinite(bought).all()
+
+
 @pytest.mark.parametrize("options", [{"k": 0}, {"decay": 1.1}, {"n_users": 0}])
 def test_settings_without_neighbours_are_refused(options):
     with pytest.raises(ConfigError, match="similar users: wanted k and n_users of at least 1 and decay in 0 to 1, got"):

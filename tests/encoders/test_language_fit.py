@@ -106,6 +106,19 @@ def test_the_loss_is_that_before_training(tmp_path):
     assert language_fit(encoder, ["red apple", "egg mug"] * 5) == before
 
 
+def test_weights_drawn_at_random_belong_to_no_head(tmp_path):
+    folder = saved(BertForMaskedLM(BertConfig(**SHAPE)), tmp_path)
+    fit = language_fit(TextEncoder.load(folder, random_seed=0), ["red apple", "egg mug"] * 5)
+    assert (fit.loss, fit.loss_of) == (None, None)
+
+
+def test_what_is_put_before_a_text_takes_part_of_what_is_read(tmp_path):
+    folder = saved(BertForMaskedLM(BertConfig(**SHAPE)), tmp_path)
+    shares = [language_fit(TextEncoder.load(folder, max_length=6, prefix=prefix), ["red apple egg"]).cut_texts for prefix in ("", "mug ")]
+    assert shares == [0, 0]  # 3 tokens, or 4, and the marks of beginning and end
+    assert language_fit(TextEncoder.load(folder, max_length=5, prefix="mug "), ["red apple egg"]).cut_texts == 1
+
+
 def test_a_sample_is_drawn_by_the_seed(pieces):
     texts = ["red"] * 50 + ["zebra"] * 50
     shares = [language_fit(pieces, texts, n=20, seed=seed).unknown_tokens for seed in (0, 0, 1, 2, 3)]

@@ -52,6 +52,14 @@ def test_pooled_counts_by_hand():
     assert any(np.allclose(pooled[3], [alone * 7 + far * n, alone * 5 + far * m]) for n, m in [(6, 1), (12, 0)])
 
 
+def test_how_long_a_vector_is_tells_nothing_of_its_neighbours():
+    rng = np.random.default_rng(2)
+    vectors, counts = unit(rng.normal(size=(30, 6))), rng.random((30, 2)).astype(np.float32)
+    longer = vectors * rng.uniform(2, 20, (30, 1)).astype(np.float32)
+    pooled = [TextPool(np.arange(30), of, k=5)(counts) for of in (vectors, longer)]
+    np.testing.assert_allclose(*pooled, rtol=1e-4)
+
+
 def test_with_one_neighbour_items_share_only_their_own_text():
     vectors = unit(np.random.default_rng(1).normal(size=(3, 5)))
     counts = np.arange(8, dtype=np.float32).reshape(4, 2)

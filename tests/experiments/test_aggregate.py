@@ -180,6 +180,32 @@ def test_the_same_experiment_with_the_same_seed_counts_once(experiments, tmp_pat
     assert f"left out: {experiments / 'base0'} is the same experiment with the same seed as {again}" in caplog.text
 
 
+def test_a_run_that_ended_before_its_test_weeks_does_not_take_the_place_of_a_whole_one(experiments, tmp_path, caplog):
+    early = changed(experiments / "base0", tmp_path / "early", stage="selection")
+    read_table(early, "metrics").filter(split="validation").write_csv(early / "metrics.csv")
+    for folders in ([experiments / "base0", early], [early, experiments / "base0"]):
+        assert [run.folder for run in finished_runs(folders)] == [experiments / "base0"]
+    assert caplog.text.count(f"left out: {early} is the same experiment") == 2
+
+
+def test_runs_beside_other_baselines_are_one_joint_model_and_keep_their_baselines(experiments, tmp_path):
+    other = changed(experiments / "base0", tmp_path / "other", baseline={"ease": {}})
+    metrics = read_table(other, "metrics").with_columns(pl.col("method").replace("popular_4_weeks", "ease"))
+    metrics.write_csv(other / "metrics.csv")
+    rows = rows_of(finished_runs([experiments / "base0", other, experiments / "base1"]))
+    assert [row.name for row in rows] == ["joint", "personal_frequency", "popular_4_weeks", "ease"]
+    assert [run.seed for run in rows[0].runs] == [0, 1]
+
+
+def test_runs_of_other_data_are_refused_also_where_all_else_is_equal(experiments, tmp_path):
+    other = changed(experiments / "base0", tmp_path / "other")
+    record = read_record(other)
+    record["data"] |= {"name": "another shop", "digest": "f" * 32}
+    (other / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match="these runs saw 2 data sets or splits"):
+        finished_runs([experiments / "base0", other])
+
+
 def of_weeks(run, **split):
     """The run, which says that it had other weeks."""
     record = read_record(run)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seasonrec.errors import ConfigError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments import processes
 from seasonrec.experiments.processes import Job, plain_config, run_all
 
@@ -18,6 +18,16 @@ def test_a_run_that_ends_before_its_test_weeks_is_not_one_that_goes_on_to_them(c
     Job("whole, seed 0", tmp_path, [], selection).check()
     with pytest.raises(ConfigError, match=r"the run there has other settings \(stage\)"):
         Job("whole, seed 0", tmp_path, [], whole).check()
+
+
+def test_a_finished_run_of_data_that_have_changed_since_is_not_taken(composed, tmp_path, dataset):
+    config = plain_config(composed())
+    record = {"status": "finished", "config": config, "data": {"digest": dataset.digest}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    Job("whole, seed 0", tmp_path, [], config).check()
+    (tmp_path / "run.json").write_text(json.dumps(record | {"data": {"digest": "f" * 32}}))
+    with pytest.raises(DataError, match="the data have changed since this run was trained"):
+        Job("whole, seed 0", tmp_path, [], config).check()
 
 
 class Endless:

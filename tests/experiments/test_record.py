@@ -219,6 +219,19 @@ def test_a_run_that_goes_on_keeps_earlier_facts_and_data(tmp_path):
     assert read_record(tmp_path)["facts"] == {"parameters": {"total": 10}, "epoch": 5}
 
 
+def test_a_run_that_goes_on_keeps_what_it_began_with_and_says_with_what_it_went_on(tmp_path, monkeypatch):
+    current = {"code_version": {"commit": "a"}, "machine": {"cores": 2}, "package_versions": {"torch": "2.13"}}
+    for name in current:
+        monkeypatch.setattr(provenance, name, lambda name=name: dict(current[name]))
+    RunRecord(tmp_path, {"seed": 1})
+    current |= {"code_version": {"commit": "b"}, "machine": {"cores": 4}}
+    RunRecord(tmp_path, {"seed": 1})
+    record = read_record(tmp_path)
+    assert (record["code"], record["machine"], record["versions"]) == ({"commit": "a"}, {"cores": 2}, {"torch": "2.13"})
+    (again,) = record["resumed"]
+    assert (again["code"], again["machine"], again["versions"]) == ({"commit": "b"}, {"cores": 4}, {"torch": "2.13"})
+
+
 def test_secrets_and_the_environment_stay_out_of_the_record(tmp_path, monkeypatch):
     monkeypatch.setenv("SEASONREC_TEST_VARIABLE", "from-the-environment")
     config = {"logger": {"wandb": {"api_key": "s3cret-1", "project": "shop"}, "hf_token": "s3cret-2"}, "tokenizer": {"pad_token": "[PAD]"}}

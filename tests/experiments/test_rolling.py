@@ -116,6 +116,17 @@ def test_the_whole_is_not_calibrated_for_its_validation_weeks_are_later_than_som
     assert len(of(rolled / "cut_offs" / FIRST)) == 2
 
 
+def test_its_lists_give_its_metrics_once_more_on_its_own_weeks_and_data(rolled, command, cache_folder, tmp_path):
+    command("evaluate", f"run={rolled}", "eval.n_resamples=50", "n_threads=1", f"paths.cache={cache_folder}", f"hydra.run.dir={tmp_path}")
+    by = ["method", "split"]
+    again, whole = (read_table(folder, "metrics").sort(by, maintain_order=True) for folder in (tmp_path, rolled))
+    distance = pl.col("metric").str.starts_with("distance")  # the whole has none
+    assert_frame_equal(again.filter(~distance), whole.filter(~distance))
+    record, of_rolled = read_record(tmp_path), read_record(rolled)
+    assert record["data"] == of_rolled["data"]
+    assert [record["config"][key] for key in ("data", "encoder")] == [of_rolled["config"][key] for key in ("data", "encoder")]
+
+
 @pytest.fixture
 def first_cut_off(rolled, dataset):
     """The config of the first cut-off's run, in the folder of another whole."""

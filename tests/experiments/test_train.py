@@ -91,13 +91,15 @@ def test_baselines_that_predict_ratings_are_refused_where_items_are_ranked(compo
         train.judge_baselines(cfg, judge, dict.fromkeys(SPLITS, texts))
 
 
-def test_another_encoder_has_only_what_reads_texts_ranked_again(composed, dataset, texts, tmp_path, monkeypatch):
+def test_an_encoder_of_other_weights_has_only_what_reads_texts_ranked_again(composed, dataset, texts, tmp_path, monkeypatch):
+    """Whatever the config calls it: a model that was trained further may stand in the same folder."""
     ranked, rank = [], Judge.rank
     monkeypatch.setattr(Judge, "rank", lambda judge, method, *args, **kwargs: ranked.append(method) or rank(judge, method, *args, **kwargs))
     profile = "+baseline.text_profile={_target_: seasonrec.baselines.text_profile.TextProfile, _partial_: true}"
-    for pooling in ("mean", "cls"):
-        cfg = composed(profile, f"encoder.pooling={pooling}", f"paths.cache={tmp_path}")
-        train.judge_baselines(cfg, train.judge_of(cfg, dataset, tmp_path / pooling), {"validation": texts})
+    cfg = composed(profile, f"paths.cache={tmp_path}")
+    for weights in ("first", "first", "second"):
+        texts.pretrained = weights
+        train.judge_baselines(cfg, train.judge_of(cfg, dataset, tmp_path / weights), {"validation": texts})
     assert ranked == ["personal_frequency", "popular_4_weeks", "text_profile", "text_profile"]
 
 
@@ -218,6 +220,18 @@ def changed_data(run: Path, purchases: Path, folder: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     record["config"]["data"]["path"] = str(folder / "more.csv")
     (run / "run.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("changed", ["seed=1", "loss.weights.content=0.5", "eval.split={validation: [40, 43], test: [44, 47]}"])
+def test_a_folder_with_a_run_of_other_settings_is_refused_for_its_fits_would_pass_for_the_new_ones(
+    run, command, words, tmp_path, capsys, changed
+):
+    again, key = shutil.copytree(run, tmp_path / "again"), changed.partition("=")[0]
+    before = (again / "run.json").read_bytes()
+    with pytest.raises(SystemExit):
+        command("train", *words, changed, f"hydra.run.dir={again}")
+    assert f"{again}: the run there has other settings ({key}); name another folder" in capsys.readouterr().err
+    assert (again / "run.json").read_bytes() == before
 
 
 def test_the_lists_of_a_run_give_its_metrics_once_more(run, command, tmp_path):

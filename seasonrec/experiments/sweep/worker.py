@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from seasonrec.errors import TrainingError
 from seasonrec.evaluation.selection import METRIC
 from seasonrec.experiments.overrides import quoted
-from seasonrec.experiments.record import FINISHED, PRUNED, RECORD, read_record, read_table
+from seasonrec.experiments.record import FINISHED, JOINT, PRUNED, RECORD, read_record, read_table
 from seasonrec.experiments.sweep.space import Values
 from seasonrec.experiments.sweep.study import FOLDER, OUTCOMES, REASON, VALUES, Plan, SharedStudy
 from seasonrec.experiments.sweep.trial import SECONDS
@@ -26,7 +26,6 @@ from seasonrec.experiments.sweep.trial import SECONDS
 log = logging.getLogger(__name__)
 OUTPUT: Final = "output.log"
 COMMAND: Final = (sys.executable, "-m", "seasonrec.experiments.sweep.trial")
-METHOD: Final = "joint"
 PLAIN: Final = re.compile(r"[A-Za-z_/][\w./-]*")
 READ_AS_OTHER: Final = re.compile(r"(?i)null|true|false|nan|inf")
 
@@ -133,7 +132,7 @@ class Worker:
         found = {METRIC: float(record["facts"]["selection"])}
         table = read_table(folder, "metrics")
         if table is not None:
-            rows = table.filter(method=METHOD, split="validation").drop_nulls("value")
+            rows = table.filter(method=JOINT, split="validation").drop_nulls("value")
             found |= {f"validation/{metric}/{name}": value for metric, name, value in rows.select("metric", "slice", "value").iter_rows()}
         seconds = self.study.storage.get_trial(trial._trial_id).user_attrs.get(SECONDS, {})
         return found | ({"seconds_per_epoch": statistics.median(seconds.values())} if seconds else {})

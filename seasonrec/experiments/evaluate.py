@@ -22,7 +22,7 @@ from seasonrec.experiments.judge import SPLITS, Judge, progress_of
 from seasonrec.experiments.judge_ratings import refuse_rankers
 from seasonrec.experiments.processes import refuse_other_settings
 from seasonrec.experiments.recommender import unchanged
-from seasonrec.experiments.record import RunRecord, plain_config, read_record
+from seasonrec.experiments.record import RunRecord, plain_config, read_record, what_is_missing
 from seasonrec.experiments.rolling import cut_offs, roll, together
 from seasonrec.experiments.train import begin, judge_baselines, judge_of
 
@@ -137,7 +137,7 @@ def _judge_lists(cfg: DictConfig, judge: Judge, dataset: Dataset) -> None:
     run = Path(cfg.run)
     paths = sorted((run / "lists").glob("*.parquet"))
     if not paths:
-        raise DataError(f"{run}: no lists there; the run ended before its evaluation, go on with `seasonrec train resume={run}`")
+        raise DataError(f"{run}: no lists of test weeks there; {what_is_missing(read_record(run), run)}")
     vectors = texts_of(cfg, dataset, dataset.split.weeks["test"].start).item_vectors()
     for path in paths:
         lists = {"test": read_lists(path, dataset), "validation": read_lists(path.parent / "validation" / path.name, dataset)}

@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file, save_file
 
 from seasonrec.data.dataset import Dataset
-from seasonrec.errors import ConfigError, DataError
+from seasonrec.errors import DataError
 from seasonrec.evaluation.selection import METRIC, EpochScores
 from seasonrec.experiments.build import Joint
 from seasonrec.joint.datamodule import QueryData
@@ -28,6 +28,7 @@ from seasonrec.joint.model import JointModel
 from seasonrec.joint.module import FreshTexts, JointModule
 
 WEIGHTS, DONE, LOSSES, LAST = "model.safetensors", "fit.json", "losses.csv", "last.ckpt"
+EPOCHS: Final = ("whole", "best")  # what `epochs` may say
 ENCODER: Final = "encoder.safetensors"  # what the encoder has learnt, e.g. an adapter, alone: `TextEncoder` loads it onto its base
 OF_ENCODER: Final = "texts.encoder."
 # What Lightning warns of here is meant to be so; these are the beginnings of its messages.
@@ -181,13 +182,7 @@ class Fit:
         (self.folder / DONE).write_text(json.dumps(asdict(outcome)))
 
     def _chooses(self, cfg: DictConfig) -> bool:
-        """Whether this fit looks for its best epoch, rather than ending with the schedule.
-
-        Raises:
-            ConfigError: `epochs` says neither.
-        """
-        if cfg.epochs not in ("whole", "best"):
-            raise ConfigError(f"epochs is {cfg.epochs!r}, wanted whole or best")
+        """Whether this fit looks for its best epoch, rather than ending with the schedule."""
         return self.selection is not None and cfg.epochs == "best"
 
     def _callbacks(self, cfg: DictConfig) -> list[Callback]:

@@ -17,7 +17,7 @@ from seasonrec.evaluation.lists import LISTS
 from seasonrec.evaluation.ranking import three_lists
 from seasonrec.experiments.build import Joint, dataset_of, joint_of, texts_of
 from seasonrec.experiments.fit import WEIGHTS, load_weights
-from seasonrec.experiments.record import read_record, refuse_other_data
+from seasonrec.experiments.record import read_record, refuse_other_data, what_is_missing
 from seasonrec.joint.model import Scores
 from seasonrec.schema import ITEM, USER
 
@@ -48,9 +48,7 @@ class Recommender:
         run = Path(run)
         record = read_record(run)
         if not (run / FINAL / WEIGHTS).exists():
-            raise DataError(
-                f"{run}: its final fit has not ended (status {record['status']!r}); finish it with `seasonrec train resume={run}`"
-            )
+            raise DataError(f"{run}: there is no final model (status {record['status']!r}); {what_is_missing(record, run)}")
         cfg = OmegaConf.create(record["config"])
         return cls.of(cfg, unchanged(dataset_of(cfg), run), run)
 

@@ -237,6 +237,16 @@ def is_finished(folder: str | Path) -> bool:
     return (Path(folder) / RECORD).exists() and read_record(folder).get("status") == FINISHED
 
 
+def what_is_missing(record: Mapping[str, Any], run: str | Path) -> str:
+    """What to do about a run that left less than it was asked for."""
+    config = record.get("config") or {}
+    if record.get("status") != FINISHED:
+        return f"finish it with `seasonrec train resume={run}`"
+    if (config.get("eval") or {}).get("rolling"):
+        return f"it rolls: take the run of one of its cut-offs, {run}/cut_offs/<date>"
+    return f"it was run with stage={config.get('stage')}: train with stage=whole"
+
+
 def refuse_other_data(folder: str | Path, digest: str) -> None:
     """Nothing, if a run recorded no data, or those of this digest.
 

@@ -32,7 +32,7 @@ from seasonrec.experiments.build import (
     texts_of,
 )
 from seasonrec.experiments.examples import write_examples
-from seasonrec.experiments.fit import LOSSES, Fit, Outcome
+from seasonrec.experiments.fit import EPOCHS, LOSSES, Fit, Outcome
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
 from seasonrec.experiments.judge_ratings import RatingJudge, judge_rating_baselines
 from seasonrec.experiments.processes import refuse_other_settings
@@ -63,6 +63,8 @@ def train(cfg: DictConfig) -> float:
         raise ConfigError(f"sweep={cfg.sweep.name}: a study is run by `seasonrec sweep`, or by -m hydra/sweeper=seasonrec_optuna")
     if cfg.stage not in STAGES:
         raise ConfigError(f"stage is {cfg.stage!r}, wanted {' or '.join(STAGES)}")
+    if cfg.epochs not in EPOCHS:
+        raise ConfigError(f"epochs is {cfg.epochs!r}, wanted {' or '.join(EPOCHS)}")
     begin(cfg)
     if follows(cfg.trainer):
         return follow(cfg)

@@ -19,7 +19,7 @@ class Sampling:
 
     Args:
         users: the share of users that is learnt from, above 0, at most 1; histories and counters are of all.
-        n_weeks: how many of the last weeks before the cut-off. More than a year, so that every week of the year has been seen.
+        n_weeks: how many of the last weeks before the cut-off. Several years, so that each season has been seen more than once.
         n_queries: an epoch's, drawn anew for each; None for all of them. So an epoch is as long for a large shop as for a small one.
         batch_size: queries a batch, all of one week.
         candidates: what the softmax runs over; None: the truth alone, for losses that compare no items, such as that of ratings.
@@ -27,7 +27,7 @@ class Sampling:
     """
 
     users: float = 1.0
-    n_weeks: int = 80
+    n_weeks: int = 156
     n_queries: int | None = 10_000
     batch_size: int = 64
     candidates: CandidateSampler | None = field(default_factory=CandidateSampler)

@@ -11,7 +11,7 @@ import torch
 from omegaconf import open_dict
 from safetensors.torch import load_file
 
-from seasonrec.errors import ConfigError, DataError, TrainingError
+from seasonrec.errors import DataError, TrainingError
 from seasonrec.evaluation.evaluate import evaluate
 from seasonrec.evaluation.ranking import rank
 from seasonrec.evaluation.selection import METRIC, Selection
@@ -337,8 +337,3 @@ def test_a_fit_of_whole_epochs_ends_with_the_schedule_whatever_the_best_epoch_wa
     assert outcome.n_epochs == cfg.trainer.max_epochs == len(fit.selection.scores)
     assert outcome.score == fit.selection.scores[-1]
     assert not (tmp_path / "best.ckpt").exists()
-
-
-def test_epochs_are_whole_or_best(composed, joint, selection_fit, tmp_path):
-    with pytest.raises(ConfigError, match="epochs is 'some', wanted whole or best"):
-        selection_fit(joint(), tmp_path).run(composed("epochs=some"))

@@ -178,8 +178,15 @@ def test_data_that_have_changed_are_an_error(copy, purchases, tmp_path):
 
 def test_a_run_whose_final_fit_has_not_ended_is_an_error(copy):
     (copy / "fits/final" / WEIGHTS).unlink()
-    with pytest.raises(DataError, match=r"its final fit has not ended .*finish it with `seasonrec train resume="):
-        seasonrec.load(copy)
+    record = json.loads((copy / "run.json").read_text())
+    of_rolling = {**record, "config": {**record["config"], "eval": {"rolling": {"every": 13}}}}
+    for found, advice in (
+        (record | {"status": "failed"}, r"\(status 'failed'\); finish it with `seasonrec train resume="),
+        (of_rolling, r"it rolls: take the run of one of its cut-offs, .*/cut_offs/<date>"),
+    ):
+        (copy / "run.json").write_text(json.dumps(found))
+        with pytest.raises(DataError, match=rf"there is no final model .*{advice}"):
+            seasonrec.load(copy)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):

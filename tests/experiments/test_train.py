@@ -246,10 +246,23 @@ def test_the_lists_of_a_run_give_its_metrics_once_more(run, command, tmp_path):
 def test_a_run_that_has_no_lists_yet_cannot_be_evaluated(run, command, tmp_path, capsys):
     early = tmp_path / "early"
     early.mkdir()
-    shutil.copy(run / "run.json", early)
+    record = read_record(run)
+    of_selection = {**record, "config": {**record["config"], "stage": "selection"}}
+    for found, advice in (
+        (record | {"status": "failed"}, f"finish it with `seasonrec train resume={early}`"),
+        (of_selection, "it was run with stage=selection: train with stage=whole"),
+    ):
+        (early / "run.json").write_text(json.dumps(found))
+        with pytest.raises(SystemExit):
+            command("evaluate", f"run={early}", "n_threads=1", f"hydra.run.dir={tmp_path / 'out'}")
+        assert f"{early}: no lists of test weeks there; {advice}" in capsys.readouterr().err
+
+
+def test_what_epochs_says_is_known_before_anything_begins(command, words, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        command("evaluate", f"run={early}", "n_threads=1", f"hydra.run.dir={tmp_path / 'out'}")
-    assert f"no lists there; the run ended before its evaluation, go on with `seasonrec train resume={early}`" in capsys.readouterr().err
+        command("train", *words, "epochs=some", f"hydra.run.dir={tmp_path}")
+    assert "epochs is 'some', wanted whole or best" in capsys.readouterr().err
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_the_baselines_alone_have_the_same_figures_as_beside_the_model(run, command, words, tmp_path):

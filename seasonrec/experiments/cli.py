@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 REPRODUCE: Final = ("reproduce", "words", "runs", "folder", "paths", "hydra")  # keys of this verb, beside those of its runs
+# Hydra's flags that a value follows.
+FLAGS_WITH_VALUE: Final = frozenset(
+    ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
+)
 FAILED: Final = 2  # exit status after an error that the user can mend; 1 is Python's own after a traceback
 
 
@@ -163,8 +168,8 @@ def groups() -> list[str]:
 def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
     """A verb's arguments as Hydra wants them.
 
-    A sweep asks for `--multirun` by itself, `check-data` takes a bare file name, `report` bare folders and `reproduce` a bare name, a
-    resumed run goes on in its own folder, the seeds of an ablation are one list, and ids of users stay text: Hydra would read
+    A sweep asks for `--multirun` by itself, `check-data` takes a bare file name, `report` bare folders and `reproduce` a bare name, in any
+    place, a resumed run goes on in its own folder, the seeds of an ablation are one list, and ids of users stay text: Hydra would read
     `users=1,2` as a sweep and `users=1e5` as a number.
     """
     words = list(arguments)
@@ -197,25 +202,36 @@ def _run_in(resume: str) -> str:
     return f"hydra.run.dir={folder}"
 
 
+def _bare(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that are no override, no flag and no flag's value, and the others. A folder of a multirun may have = in its name."""
+    of_flag = [False, *(word in FLAGS_WITH_VALUE for word in words)]
+    bare = [
+        not after_flag and not word.startswith(("-", "~", "+")) and ("=" not in word or Path(word).exists())
+        for word, after_flag in zip(words, of_flag, strict=False)
+    ]
+    return list(compress(words, bare)), list(compress(words, (not each for each in bare)))
+
+
 def _file_first(words: list[str]) -> list[str]:
-    if not words or words[0].startswith("-") or "=" in words[0]:
+    bare, rest = _bare(words)
+    if not bare:
         return words
-    file, *rest = words
+    file, *more = bare
+    rest = [*more, *rest]
     adapter = [] if any(word.startswith("data=") for word in rest) else ["data=table"]
     return [*adapter, f"data.path={quoted(file)}", *rest]
 
 
 def _runs_first(words: list[str]) -> list[str]:
-    """A folder of a multirun may have = in its name."""
-    is_run = lambda word: Path(word).exists() or not (word.startswith("-") or "=" in word)
-    n = next((place for place, word in enumerate(words) if not is_run(word)), len(words))
-    return [f"runs=[{','.join(map(quoted, words[:n]))}]", *words[n:]] if n else words
+    runs, rest = _bare(words)
+    return [f"runs=[{','.join(map(quoted, runs))}]", *rest] if runs else words
 
 
 def _name_first(words: list[str]) -> list[str]:
     """A bare name is what to reproduce; what is no key of this verb is for its runs."""
-    if words and "=" not in words[0] and not words[0].startswith("-"):
-        words = [f"reproduce={words[0]}", *words[1:]]
+    bare, rest = _bare(words)
+    if bare:
+        words = [f"reproduce={bare[0]}", *bare[1:], *rest]
     key = lambda word: re.split("[.=]", word.lstrip("+~"), maxsplit=1)[0]
     others = [word for word in words if "=" in word and not word.startswith("-") and key(word) not in REPRODUCE]
     own = [word for word in words if word not in others]

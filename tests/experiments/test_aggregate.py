@@ -292,6 +292,7 @@ def test_many_tests_say_that_they_need_more_resamples(experiments):
     ("given", "rewritten"),
     [
         (["a", "b*", "split=test"], ["runs=['a','b*']", "split=test"]),
+        (["split=test", "a", "b*"], ["runs=['a','b*']", "split=test"]),
         (["lr=1,seed=2", "output=o"], ["runs=['lr=1,seed=2']", "output=o"]),
         (["runs=a,b"], ["runs='a,b'"]),
         (["runs=[a,b]"], ["runs=[a,b]"]),

@@ -167,6 +167,8 @@ def test_a_sweep_that_has_its_flag_gets_no_second_one():
         (["my file.csv"], ["data=table", "data.path='my file.csv'"]),
         (["a.csv", "data.columns.user=who"], ["data=table", "data.path='a.csv'", "data.columns.user=who"]),
         (["a.parquet", "data=online_retail_ii"], ["data.path='a.parquet'", "data=online_retail_ii"]),
+        (["data.columns.user=who", "a.csv", "--cfg", "job"], ["data=table", "data.path='a.csv'", "data.columns.user=who", "--cfg", "job"]),
+        (["--config-dir", "conf", "a.csv"], ["data=table", "data.path='a.csv'", "--config-dir", "conf"]),
         (["it's.csv"], ["data=table", r"data.path='it\'s.csv'"]),
         (["[a].csv"], ["data=table", "data.path='[a].csv'"]),
         (["data=table", "data.path=a.csv"], ["data=table", "data.path=a.csv"]),

@@ -88,6 +88,8 @@ def _metrics(values):
         (["beauty", "data.path=a.txt", "folder=b"], ["words=['data.path=a.txt']", "reproduce=beauty", "folder=b"]),
         (["reproduce=beauty", "+trainer.x=1", "runs=a"], ["words=['+trainer.x=1']", "reproduce=beauty", "runs=a"]),
         (["beauty", "--cfg", "job"], ["reproduce=beauty", "--cfg", "job"]),
+        (["folder=b", "beauty", "data.path=a.txt"], ["words=['data.path=a.txt']", "reproduce=beauty", "folder=b"]),
+        (["reproduce=beauty", "~callbacks.progress"], ["reproduce=beauty", "~callbacks.progress"]),
         (["--help"], ["--help"]),
     ],
 )

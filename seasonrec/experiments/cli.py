@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import seasonrec
 from seasonrec.errors import ConfigError, SeasonrecError
-from seasonrec.experiments.overrides import quoted
+from seasonrec.experiments.overrides import NO_STUDY, quoted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -181,6 +181,8 @@ def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
         words = [_as_text(word) if word.startswith("runs=") else word for word in _runs_first(words)]
     if name == "reproduce":
         words = _name_first(words)
+    if name == "sweep" and _lacks_study(words):
+        raise ConfigError(NO_STUDY)
     if name == "ablate":
         words = [f"ablation.seeds=[{word.removeprefix('seed=')}]" if word.startswith("seed=") else word for word in words]
     if name == "recommend":
@@ -236,6 +238,12 @@ def _name_first(words: list[str]) -> list[str]:
     others = [word for word in words if "=" in word and not word.startswith("-") and key(word) not in REPRODUCE]
     own = [word for word in words if word not in others]
     return [f"words=[{','.join(map(quoted, others))}]", *own] if others else own
+
+
+def _lacks_study(words: Sequence[str]) -> bool:
+    """Whether keys of a study are given without one: Hydra would say that there is no such key. An experiment or a flag may choose it."""
+    chooses = any(word.lstrip("+").startswith(("sweep=", "experiment=", "-")) for word in words)
+    return not chooses and any(word.startswith(("sweep.", "sweep/")) for word in words)
 
 
 def _as_text(word: str) -> str:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from seasonrec.errors import ConfigError
 from seasonrec.experiments.config import TrainConfig, check_config
+from seasonrec.experiments.overrides import NO_STUDY
 
 log = logging.getLogger(__name__)
 # Hydra makes plug-ins of this package alone and finds them by importing it; ours is known by such a name without being there.
@@ -46,7 +47,7 @@ class StudySweeper(Sweeper):
         task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         check_config(task, TrainConfig)
         if task.get("sweep") is None:
-            raise ConfigError("sweep: no study chosen; add e.g. sweep=loss_weights, or write one of your own, see conf/sweep/default.yaml")
+            raise ConfigError(NO_STUDY)
         words = shared_words(arguments, task.sweep.space)
         _log_to(config, Path(task.sweep.folder))
         return run_study(task, words, flags_of(config), dict(config.hydra.runtime.choices))

@@ -111,9 +111,10 @@ def test_trials_get_their_share_of_the_machine_and_their_study_as_group(command,
     assert not [each for each in words if each.startswith("sweep")]
 
 
-def test_no_study_chosen_is_an_error(command, capsys):
+@pytest.mark.parametrize("words", [[], ["sweep.n_workers=2"], ["sweep/pruner=none", "seed=1"]])
+def test_no_study_chosen_is_an_error(command, capsys, words):
     with pytest.raises(SystemExit):
-        command("sweep")
+        command("sweep", *words)
     assert "sweep: no study chosen; add e.g. sweep=loss_weights" in capsys.readouterr().err
 
 

@@ -62,7 +62,7 @@ class SasRec:
         lr: float = 1e-3,
         batch_size: int = 128,
         max_epochs: int = 200,
-        patience: int = 10,
+        patience: int = 50,
         seed: int = 0,
     ):
         if block not in BLOCKS:

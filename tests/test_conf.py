@@ -106,7 +106,6 @@ def test_callbacks_and_trainer_can_be_made(tmp_path):
     callbacks = instantiate(cfg.callbacks)
     trainer = instantiate(cfg.trainer)(callbacks=list(callbacks.values()), logger=False, default_root_dir=tmp_path)
     assert trainer.max_epochs == cfg.trainer.max_epochs
-    assert callbacks["checkpoints"].dirpath == str(tmp_path / "checkpoints")
     assert callbacks["early_stopping"].monitor == callbacks["checkpoints"].monitor == "validation/selection"
 
 

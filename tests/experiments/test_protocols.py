@@ -39,8 +39,9 @@ def test_leave_one_out_ranks_no_seen_item_if_asked_for(command, sequence_words, 
     """Of 12 items each user took 5 before the target: what is left stands within the first 7."""
     hits = []
     for word, among in (("rank_seen=true", "full ranking"), ("rank_seen=false", "all items not taken before")):
-        command("evaluate", "protocol=leave_one_out", "baseline=quick", word, *sequence_words)
-        metrics = read_table(tmp_path / "run", "metrics")
+        folder = tmp_path / among.partition(" ")[0]
+        command("evaluate", "protocol=leave_one_out", "baseline=quick", word, *sequence_words, f"hydra.run.dir={folder}")
+        metrics = read_table(folder, "metrics")
         hits.append(metrics.filter(method="personal_frequency", split="test", metric="recall@10")["value"][0])
         assert f"leave-one-out, {among}" in capsys.readouterr().out
     assert hits[0] < hits[1] == 1

@@ -28,9 +28,10 @@ from seasonrec.experiments.aggregate import (
     table_of_runs,
 )
 from seasonrec.experiments.config import nearest
-from seasonrec.experiments.processes import Job, asked_of, failure_of, jobs_of, run_all, words_without
+from seasonrec.experiments.processes import Job, failure_of, jobs_of, run_all, words_without
 from seasonrec.experiments.record import JOINT, read_record, read_table
 from seasonrec.experiments.report import write_ablation
+from seasonrec.experiments.settings import asked_of
 from seasonrec.experiments.sweep.run import shared_out
 from seasonrec.experiments.sweep.sweeper import parsed
 

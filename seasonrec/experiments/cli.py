@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import compress
+from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -211,7 +212,7 @@ def _bare(words: Sequence[str]) -> tuple[list[str], list[str]]:
         not after_flag and not word.startswith(("-", "~", "+")) and ("=" not in word or Path(word).exists())
         for word, after_flag in zip(words, of_flag, strict=False)
     ]
-    return list(compress(words, bare)), list(compress(words, (not each for each in bare)))
+    return list(compress(words, bare)), list(compress(words, map(not_, bare)))
 
 
 def _file_first(words: list[str]) -> list[str]:

@@ -20,7 +20,6 @@ from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments.build import baselines_of, dataset_of, refuse_raters, texts_of
 from seasonrec.experiments.judge import SPLITS, Judge, progress_of
 from seasonrec.experiments.judge_ratings import refuse_rankers
-from seasonrec.experiments.processes import refuse_other_settings
 from seasonrec.experiments.recommender import unchanged
 from seasonrec.experiments.record import RunRecord, plain_config, read_record, what_is_missing
 from seasonrec.experiments.rolling import cut_offs, roll, together
@@ -48,7 +47,6 @@ def _weekly(cfg: DictConfig) -> None:
         return
     folder = Path(cfg.paths.run)
     cfg = _of_run(cfg) if cfg.run else cfg
-    refuse_other_settings(plain_config(cfg), folder)
     with RunRecord(folder, plain_config(cfg)) as record:
         with record.stage("data"):
             dataset = unchanged(dataset_of(cfg), Path(cfg.run)) if cfg.run else dataset_of(cfg)
@@ -81,7 +79,6 @@ def _without_weeks(tables: Tables, shown: Callable[[DictConfig, pl.DataFrame], T
         shown: all of them for the terminal.
     """
     folder = Path(cfg.paths.run)
-    refuse_other_settings(plain_config(cfg), folder)
     if not cfg.baseline:
         raise ConfigError(f"protocol={cfg.protocol} judges baselines, and there is none; give baseline={SUITED[cfg.protocol]}")
     with RunRecord(folder, plain_config(cfg)) as record:

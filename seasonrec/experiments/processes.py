@@ -21,8 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seasonrec.data.prepare import digest_of
 from seasonrec.errors import ConfigError, TrainingError
 from seasonrec.experiments.config import SCHEMAS, check_config
-from seasonrec.experiments.record import RECORD, is_finished, plain_config, read_record, refuse_other_data
-from seasonrec.experiments.settings import settings_of
+from seasonrec.experiments.record import is_finished, plain_config, refuse_other_data, refuse_other_settings
 from seasonrec.experiments.sweep.run import devices
 from seasonrec.experiments.sweep.sweeper import flags_of, parsed
 from seasonrec.experiments.sweep.worker import error_of, started
@@ -97,30 +96,6 @@ def config_of(words: Sequence[str], verb: str, what: str) -> dict[str, Any]:
         return plain_config(cfg)
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{what}, {' '.join(words)}: {str(error).strip().partition(chr(10))[0]}") from error
-
-
-def asked_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything in a config that its metrics table depends on, by its key; the data as they are named."""
-    weeks = {f"eval.{key}": config["eval"].get(key) for key in ("split", "rolling")}
-    return settings_of({"config": config}) | weeks | {key: config.get(key) for key in ("data", "baseline", "seed", "stage")}
-
-
-def refuse_other_settings(config: Mapping[str, Any], folder: Path) -> None:
-    """Nothing, if a folder holds no run, or one whose numbers are those of this config.
-
-    Args:
-        config: in plain containers.
-
-    Raises:
-        ConfigError: it holds a run of other settings.
-    """
-    if not (folder / RECORD).exists():
-        return
-    wanted, found = asked_of(config), asked_of(read_record(folder)["config"])
-    if other := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
-        raise ConfigError(
-            f"{folder}: the run there has other settings ({', '.join(other[:4])}); name another folder, or move that one away"
-        )
 
 
 @lru_cache

@@ -24,8 +24,9 @@ import polars as pl
 from omegaconf import DictConfig, OmegaConf
 
 from seasonrec.data.dataset import Dataset
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments import memory, provenance
+from seasonrec.experiments.settings import asked_of
 from seasonrec.schema import TIME
 
 RECORD: Final = "run.json"
@@ -63,11 +64,13 @@ class RunRecord:
         command: the words of the command line; by default this process's.
 
     Raises:
+        ConfigError: the folder's record is of other settings.
         DataError: a value that JSON cannot hold, or an earlier record that cannot be read.
     """
 
     def __init__(self, folder: str | Path, config: Mapping[str, Any], *, command: Sequence[str] | None = None):
         self.folder = Path(folder)
+        refuse_other_settings(config, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
         earlier = read_record(self.folder) if (self.folder / RECORD).exists() else {}
         self._peaks: list[float] = []  # of the open stages, outermost first
         self._error: BaseException | None = None
@@ -245,6 +248,24 @@ def what_is_missing(record: Mapping[str, Any], run: str | Path) -> str:
     if (config.get("eval") or {}).get("rolling"):
         return f"it rolls: take the run of one of its cut-offs, {run}/cut_offs/<date>"
     return f"it was run with stage={config.get('stage')}: train with stage=whole"
+
+
+def refuse_other_settings(config: Mapping[str, Any], folder: str | Path) -> None:
+    """Nothing, if a folder holds no run, or one whose numbers are those of this config.
+
+    Args:
+        config: in plain containers.
+
+    Raises:
+        ConfigError: it holds a run of other settings.
+    """
+    if not (Path(folder) / RECORD).exists():
+        return
+    wanted, found = asked_of(config), asked_of(read_record(folder)["config"])
+    if other := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+        raise ConfigError(
+            f"{folder}: the run there has other settings ({', '.join(other[:4])}); name another folder, or move that one away"
+        )
 
 
 def refuse_other_data(folder: str | Path, digest: str) -> None:

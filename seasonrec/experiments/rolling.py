@@ -20,10 +20,9 @@ from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import grid, selection_score
 from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
-from seasonrec.experiments.processes import refuse_other_settings
 from seasonrec.experiments.ranks import follows
 from seasonrec.experiments.recommender import unchanged
-from seasonrec.experiments.record import JOINT, RunRecord, is_finished, plain_config
+from seasonrec.experiments.record import JOINT, RunRecord, is_finished, plain_config, refuse_other_settings
 from seasonrec.experiments.report import write_report
 from seasonrec.schema import DAY, WEEK
 

@@ -39,6 +39,12 @@ def settings_of(record: Record) -> dict[str, Any]:
     return {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)}
 
 
+def asked_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything in a config that its metrics table depends on, by its key; the data as they are named."""
+    weeks = {f"eval.{key}": (config.get("eval") or {}).get(key) for key in ("split", "rolling")}
+    return settings_of({"config": config}) | weeks | {key: config.get(key) for key in ("data", "baseline", "seed", "stage")}
+
+
 def refuse_mixtures(records: Mapping[str, Record]) -> None:
     """Nothing, if all runs saw the same data with the same split.
 

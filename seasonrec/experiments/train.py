@@ -35,7 +35,6 @@ from seasonrec.experiments.examples import write_examples
 from seasonrec.experiments.fit import EPOCHS, LOSSES, Fit, Outcome
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
 from seasonrec.experiments.judge_ratings import RatingJudge, judge_rating_baselines
-from seasonrec.experiments.processes import refuse_other_settings
 from seasonrec.experiments.ranks import Ranks, follow, follows
 from seasonrec.experiments.recommender import FITS, Recommender, unchanged
 from seasonrec.experiments.record import JOINT, PRUNED, RunRecord, plain_config, read_record
@@ -55,10 +54,9 @@ def train(cfg: DictConfig) -> float:
         ConfigError: settings that do not go together, or a folder that holds a run of other settings.
     """
     cfg = resumed(cfg) if cfg.resume else cfg
-    folder = Path(cfg.paths.run)
-    refuse_other_settings(plain_config(cfg), folder)  # fits that stand there would pass for those of this config
     if cfg.eval.get("rolling"):
         return roll(cfg, train, judge_of)
+    folder = Path(cfg.paths.run)
     if cfg.get("sweep"):
         raise ConfigError(f"sweep={cfg.sweep.name}: a study is run by `seasonrec sweep`, or by -m hydra/sweeper=seasonrec_optuna")
     if cfg.stage not in STAGES:

@@ -16,7 +16,7 @@ from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.evaluate import Column, Evaluation
 from seasonrec.evaluation.tables import HEADLINES
 from seasonrec.experiments import rolling
-from seasonrec.experiments.record import read_record, read_table
+from seasonrec.experiments.record import plain_config, read_record, read_table
 from seasonrec.experiments.rolling import cut_offs
 
 # The shop's 70 weeks end with the test weeks 62 to 69: two cut-offs of ten weeks are 50 and 60.
@@ -154,12 +154,20 @@ def test_cut_offs_of_other_settings_are_not_taken_for_those_asked_for(rolled, fi
         rolling.run_once(first_cut_off(rolled, "encoder.max_length=8", "seed=1"), pytest.fail)
 
 
+def test_the_folder_of_a_whole_of_other_settings_is_refused_before_its_record_changes(rolled, command, words, capsys):
+    before = (rolled / "run.json").read_bytes()
+    with pytest.raises(SystemExit):
+        command("evaluate", *_of_evaluate(words), *TWO, "seed=1", f"hydra.run.dir={rolled}")
+    assert f"{rolled}: the run there has other settings (seed); name another folder" in capsys.readouterr().err
+    assert (rolled / "run.json").read_bytes() == before
+
+
 def test_cut_offs_of_data_that_have_changed_since_are_refused(rolled, composed, tmp_path):
-    record = read_record(rolled)
-    record["data"]["digest"] = "f" * 32
-    (tmp_path / "run.json").write_text(json.dumps(record))
     cfg = composed(*TWO)
     cfg.paths.run = str(tmp_path)
+    record = read_record(rolled) | {"config": plain_config(cfg)}
+    record["data"]["digest"] = "f" * 32
+    (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(DataError, match="the data have changed"):
         rolling.roll(cfg, pytest.fail, pytest.fail)
 

@@ -140,7 +140,7 @@ def small_shop_of(encoder):
     texts = CatalogueTexts(encoder, item_texts, user_texts, n_fresh=6)
     season = SeasonContext(Calendar(), n_harmonics=2)
     says = lambda users, time: [f"user {user}" for user in users.tolist()]
-    batcher = Batcher(Moments(season, TextPool(texts.of_item.numpy(), texts.vectors.numpy(), k=3)), SimilarUsers(k=4), says)
+    batcher = Batcher(Moments(season, TextPool(texts.of_item.numpy(), texts.find_neighbours(3))), SimilarUsers(k=4), says)
     moments = batcher.moments
     sizes = Sizes(timeline.n_users, timeline.n_items, texts.d_text, moments.d_season, moments.d_demand)
     return SmallShop(timeline, season, texts, batcher, sizes)

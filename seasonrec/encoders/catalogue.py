@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seasonrec.encoders.encoder import TextEncoder
+from seasonrec.encoders.neighbours import Neighbours
 from seasonrec.encoders.prefix_cache import Prefix
 from seasonrec.shares import Share
 
@@ -25,6 +26,7 @@ class Texts:
         context: the season's words as a vector [d_text].
         words: the distinct texts themselves [n_texts], and
         encoder: what reads them, for heads that read texts together.
+        near: the nearest texts of items of each of them, as the encoder was loaded; None where they were not asked for.
     """
 
     vectors: Tensor
@@ -33,6 +35,7 @@ class Texts:
     context: Tensor
     words: Sequence[str]
     encoder: TextEncoder
+    near: Neighbours | None = None
 
     def match(self, wanted: Tensor, items: Tensor | None) -> Tensor:
         """The products of vectors in the text space with those of catalogue rows, None for all, [n, C].
@@ -58,6 +61,7 @@ class CatalogueTexts(nn.Module):
 
     Attributes:
         pretrained: the digest of the encoder as it was loaded.
+        near: see `find_neighbours`; None before.
 
     Args:
         encoder: as it was loaded; a fine-tuning mode prepares it for training after its texts are encoded.
@@ -91,6 +95,7 @@ class CatalogueTexts(nn.Module):
         distinct, row = np.unique(np.array([*item_texts, *user_texts, ""], object), return_inverse=True)
         self._texts = distinct.tolist()
         self._prefix = Prefix(encoder, self._texts, cache, prefix_gb)
+        self.near: Neighbours | None = None
         self._contexts: dict[str, NDArray] = {}  # as many as there are distinct seasons in words
         self.register_buffer("of_item", torch.from_numpy(row[: len(item_texts)]), persistent=False)
         self.register_buffer("of_user", torch.from_numpy(row[len(item_texts) :]), persistent=False)
@@ -119,6 +124,14 @@ class CatalogueTexts(nn.Module):
         """The vector of each catalogue item, [n_items, d_text]."""
         return self.vectors[self.of_item].cpu().numpy()
 
+    def find_neighbours(self, k: int) -> Neighbours:
+        """The k nearest texts of items of each of them, by the vectors of now; steps have these from then on, however the encoder learns.
+
+        Time: n_texts squared. Memory: 12 bytes x n_texts x k.
+        """
+        self.near = Neighbours.of(self.of_item.cpu().numpy(), self.vectors.cpu().numpy(), k)
+        return self.near
+
     def refresh(self) -> float:
         """Encodes all texts with the encoder as it is now; how far their vectors had moved away from those kept, as mean cosine distance.
 
@@ -145,7 +158,9 @@ class CatalogueTexts(nn.Module):
                 share = Share.of(len(rows))
                 fresh = share.whole(self.encoder(self._prefix.tokens.take(rows.cpu().numpy()[share.row])))
                 vectors = vectors.index_add(0, rows, ((fresh - fresh.detach()) * weight[:, None]).to(vectors.dtype))
-        return Texts(vectors, self.of_item, self.of_user, self._context(context), self._texts, self.encoder)
+        if self.near is not None and self.near.index.device != vectors.device:
+            self.near = self.near.to(vectors.device)
+        return Texts(vectors, self.of_item, self.of_user, self._context(context), self._texts, self.encoder, self.near)
 
     def _drawn(self, bought: Tensor, candidates: Tensor | None) -> tuple[Tensor, Tensor]:
         """Distinct texts to learn from, and the inverse of each one's chance to be drawn, [n] each; the same in all processes."""

@@ -1,9 +1,12 @@
 """Texts that say nearly the same: what is known of one product tells something of its neighbours in words."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 ROWS = 1024  # texts compared at a time: their similarities to 20 k others are 80 MB
 
@@ -25,6 +28,44 @@ def nearest(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], ND
     return torch.cat(index).numpy(), torch.cat(cosine).numpy()
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """The texts of items that are nearest to each of them.
+
+    Args:
+        index: rows of texts, the text itself first [n_texts, k].
+        cosine: how near they are [n_texts, k]; -inf in the rows of blank texts and of those of no item: they have no neighbours.
+    """
+
+    index: Tensor
+    cosine: Tensor
+
+    @classmethod
+    def of(cls, text_of: NDArray, vectors: NDArray[np.float32], k: int) -> "Neighbours":
+        """Found by comparing all texts of items with each other.
+
+        Args:
+            text_of: row of the text of each item [n_items].
+            vectors: of any length, one per text [n_texts, d]; zero: no text.
+            k: neighbours of a text, itself included; fewer where there are not so many texts.
+        """
+        used = np.unique(text_of[(vectors != 0).any(axis=1)[text_of]])
+        directions = vectors[used]
+        norm = np.linalg.norm(directions, axis=1, keepdims=True)
+        if not np.allclose(norm, 1, atol=1e-3):  # an encoder that does not normalise; others keep their last digits
+            directions = directions / norm
+        index, cosine = torch.zeros(len(vectors), k, dtype=torch.int64), torch.full((len(vectors), k), -torch.inf)
+        if len(used):
+            near, cosine_of_used = nearest(directions, k)
+            index, cosine = index[:, : near.shape[1]], cosine[:, : near.shape[1]]
+            index[used], cosine[used] = torch.from_numpy(used[near]), torch.from_numpy(cosine_of_used)
+        return cls(index, cosine)
+
+    def to(self, device: torch.device) -> "Neighbours":
+        """The same on a device."""
+        return Neighbours(self.index.to(device), self.cosine.to(device))
+
+
 class TextPool:
     """Sums counts over all items of a text, then averages them over the nearest texts, weighted by how near they are.
 
@@ -32,27 +73,20 @@ class TextPool:
 
     Args:
         text_of: row of the text of each item [n_items].
-        vectors: of any length, one per text [n_texts, d]; zero: no text. Texts of no item are left out.
-        k: neighbours of a text, itself included.
+        near: the neighbours of each text.
         sharpness: weights are `exp(sharpness * (cosine - 1))`; 20 gives a neighbour at cosine .9 an eighth of the text's own weight.
     """
 
-    def __init__(self, text_of: NDArray, vectors: NDArray[np.float32], k: int = 20, sharpness: float = 20.0):
-        has_text = (vectors != 0).any(axis=1)[text_of]
-        used, text_of = np.unique(text_of[has_text], return_inverse=True)
-        directions = vectors[used]
-        norm = np.linalg.norm(directions, axis=1, keepdims=True)
-        if not np.allclose(norm, 1, atol=1e-3):  # an encoder that does not normalise; others keep their last digits
-            directions = directions / norm
-        index, cosine = nearest(directions, k)
-        weight = np.exp(sharpness * (cosine - 1))
-        weight /= weight.sum(1, keepdims=True)
+    def __init__(self, text_of: NDArray, near: Neighbours, sharpness: float = 20.0):
+        index, cosine = near.index.numpy(), near.cosine.numpy()
         n_texts, k = index.shape
+        weight = np.exp(sharpness * (cosine - 1))
+        weight /= np.maximum(weight.sum(1, keepdims=True), np.finfo(np.float32).tiny)
         mean = sp.csr_matrix((weight.ravel(), index.ravel(), np.arange(n_texts + 1) * k), shape=(n_texts, n_texts))
         # A row for each text, then one for each item without.
-        n_items, n_without = len(has_text), np.count_nonzero(~has_text)
-        self._row_of = np.empty(n_items, np.int64)
-        self._row_of[has_text], self._row_of[~has_text] = text_of, n_texts + np.arange(n_without)
+        without = ~np.isfinite(cosine[text_of, 0])
+        n_items, n_without = len(text_of), np.count_nonzero(without)
+        self._row_of = np.where(without, n_texts + np.cumsum(without) - 1, text_of)
         total = sp.csr_matrix((np.ones(n_items, np.float32), (self._row_of, np.arange(n_items))), shape=(n_texts + n_without, n_items))
         self._pooled = sp.vstack([mean @ total[:n_texts], total[n_texts:]], format="csr").astype(np.float32)
 

@@ -88,7 +88,7 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
     if unweighted := sorted(set(configured) - set(loss.weights)):
         raise ConfigError(f"loss.weights names no weight for {unweighted}; give loss.weights.{unweighted[0]}=...")
     neighbours = cfg.model.text_neighbours
-    pool = TextPool(texts.of_item.numpy(), texts.vectors.numpy(), **neighbours) if neighbours else None
+    pool = TextPool(texts.of_item.numpy(), texts.find_neighbours(neighbours.k), neighbours.sharpness) if neighbours else None
     moments = Moments(instantiate(cfg.seasons)(calendar=calendar_of(dataset)), pool, last_year=cfg.model.get("last_year", True))
     sizes = Sizes(
         n_users=dataset.n_users,

@@ -1,12 +1,38 @@
 """T3: what resembles what the user likes, in words?"""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
-from seasonrec.data.batches import Batch
+from seasonrec.data.batches import Batch, History
 from seasonrec.encoders.catalogue import Texts
-from seasonrec.heads.head import Sizes
+from seasonrec.errors import ConfigError
+from seasonrec.heads.head import HeadFactory, Sizes, Sum
 from seasonrec.heads.history import Centre, Decay, user_vectors
+
+
+class Content(Sum):
+    """A sum of parts that find what is like what the user has bought.
+
+    Args:
+        own: whether items that the user has bought before are scored too; without it they get 0. All of them are like themselves, and
+            how they differ in that says little of which one is bought again: that is for a head that sees purchases.
+    """
+
+    def __init__(self, sizes: Sizes, parts: Mapping[str, HeadFactory], own: bool = False):
+        super().__init__(sizes, parts)
+        self.own = own
+
+    def forward(self, batch: Batch, texts: Texts) -> Tensor:
+        """[B, C]."""
+        score = super().forward(batch, texts)
+        return score if self.own else without_own(score, batch.history)
+
+
+def without_own(score: Tensor, history: History) -> Tensor:
+    """The same scores [B, C], but 0 for what each user has bought before."""
+    return score.index_put(history.listed, score.new_zeros(()))
 
 
 class ProfileText(nn.Module):
@@ -17,8 +43,7 @@ class ProfileText(nn.Module):
     Args:
         d: width in which profile and product meet.
         history_dropout: share of purchases that training hides.
-        own: whether items that the user has bought before are scored too; without it they get 0. All of them are like the profile that
-            they make, and how they differ in that says little of which one is bought again: that is for a head that sees purchases.
+        own: as of `Content`.
     """
 
     # Runs on record from before there was a choice scored own items, and are loaded without it: conf/ has another default.
@@ -40,4 +65,46 @@ class ProfileText(nn.Module):
         # Projected back into the text space, as in the seasonal heads: texts are met as they are.
         in_text_space = (self.dropout(user) * self.log_temperature.exp()) @ self.item.weight
         score = texts.match(in_text_space, batch.candidate)
-        return score if self.own else score.index_put_(h.listed, score.new_zeros(()))
+        return score if self.own else without_own(score, h)
+
+
+class NearestTexts(nn.Module):
+    """What reads nearly like a single thing that the user has bought, however many others there are: nearest neighbours in words.
+
+        weight * log(1 + scale * sum over own purchases of decayed count * exp(sharpness * (cosine - 1)))
+
+    over the purchases among whose nearest texts the item's is. A mean of texts, such as a profile, says what kind of things somebody
+    buys; the next volume of a series, or the same shirt in blue, is like one of them only. Nothing but five numbers is learnt, so it
+    holds for products that nobody has bought yet and in shops where hardly anything is bought twice.
+
+    Memory: some 20 bytes x pairs of the batch's histories x neighbours.
+
+    Args:
+        sharpness, scale, weight: where they begin.
+    """
+
+    def __init__(self, sizes: Sizes, sharpness: float = 10.0, scale: float = 20.0, weight: float = 0.3):
+        super().__init__()
+        self.decay = Decay()
+        self.log_sharpness, self.log_scale = (nn.Parameter(torch.tensor(float(start)).log()) for start in (sharpness, scale))
+        self.weight = nn.Parameter(torch.tensor(float(weight)))
+
+    def forward(self, batch: Batch, texts: Texts) -> Tensor:
+        """[B, C]; own items too.
+
+        Raises:
+            ConfigError: no neighbours were found.
+        """
+        if texts.near is None:
+            raise ConfigError("the content head's part `nearest` needs model.text_neighbours; give them, or leave the part out")
+        h, n = batch.history, len(batch.user)
+        # Products share texts: each text is scored once.
+        text, column = batch.of_candidates(texts.of_item).unique(return_inverse=True)
+        place = torch.full((len(texts.vectors),), -1, device=text.device).index_put((text,), torch.arange(len(text), device=text.device))
+        bought = texts.of_item[h.item]
+        near, cosine = place[texts.near.index[bought]], texts.near.cosine[bought]
+        pair, neighbour = ((near >= 0) & (cosine > 0)).nonzero(as_tuple=True)
+        likeness = (self.log_sharpness.exp() * (cosine[pair, neighbour] - 1)).exp()
+        at = h.query[pair] * len(text) + near[pair, neighbour]
+        total = likeness.new_zeros(n * len(text)).index_add(0, at, self.decay(h)[pair] * likeness)
+        return (self.weight * (self.log_scale.exp() * total).log1p()).view(n, -1)[:, column]

@@ -5,12 +5,16 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from seasonrec.encoders import neighbours
-from seasonrec.encoders.neighbours import TextPool, nearest
+from seasonrec.encoders.neighbours import Neighbours, TextPool, nearest
 
 
 def unit(vectors):
     vectors = np.asarray(vectors, np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def pool_of(text_of, vectors, k=20, sharpness=20.0):
+    return TextPool(np.array(text_of), Neighbours.of(np.array(text_of), vectors, k), sharpness)
 
 
 @pytest.mark.parametrize("rows", [1024, 64, 1])
@@ -37,11 +41,20 @@ def test_more_neighbours_than_texts_are_all_texts():
     np.testing.assert_array_equal(np.sort(index, axis=1), np.tile(np.arange(3), (3, 1)))
 
 
+def test_neighbours_are_texts_of_items_and_rows_of_all_texts():
+    # Text 1 is a user's and nearest to all, text 3 is blank.
+    vectors = np.array([[1, 0], [0.9, 0.1], [0.6, 0.8], [0, 0], [0, 2]], np.float32)
+    near = Neighbours.of(np.array([4, 0, 2, 3, 0]), vectors, k=2)
+    assert near.index[[0, 2, 4]].tolist() == [[0, 2], [2, 4], [4, 2]]
+    np.testing.assert_allclose(near.cosine[[0, 2, 4]], [[1, 0.6], [1, 0.8], [1, 0.8]], rtol=1e-6)
+    assert near.cosine[[1, 3]].eq(-np.inf).all()
+
+
 def test_pooled_counts_by_hand():
     # Texts 0 and 1 have cosine .8, text 2 is alone, no item has text 3; items 0 and 1 share text 0.
     vectors = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0, 1], [1, 0, 0]], np.float32)
     counts = np.array([[4, 1], [2, 0], [12, 0], [7, 5]], np.float32)  # of items with texts 0, 0, 1, 2
-    pool = TextPool(np.array([0, 0, 1, 2]), vectors, k=2, sharpness=5)
+    pool = pool_of([0, 0, 1, 2], vectors, k=2, sharpness=5)
     near = np.exp(5 * (0.8 - 1))
     own, other = 1 / (1 + near), near / (1 + near)
     alone, far = 1 / (1 + np.exp(-5)), np.exp(-5) / (1 + np.exp(-5))
@@ -56,14 +69,14 @@ def test_how_long_a_vector_is_tells_nothing_of_its_neighbours():
     rng = np.random.default_rng(2)
     vectors, counts = unit(rng.normal(size=(30, 6))), rng.random((30, 2)).astype(np.float32)
     longer = vectors * rng.uniform(2, 20, (30, 1)).astype(np.float32)
-    pooled = [TextPool(np.arange(30), of, k=5)(counts) for of in (vectors, longer)]
+    pooled = [pool_of(range(30), of, k=5)(counts) for of in (vectors, longer)]
     np.testing.assert_allclose(*pooled, rtol=1e-4)
 
 
 def test_with_one_neighbour_items_share_only_their_own_text():
     vectors = unit(np.random.default_rng(1).normal(size=(3, 5)))
     counts = np.arange(8, dtype=np.float32).reshape(4, 2)
-    np.testing.assert_array_equal(TextPool(np.array([2, 0, 2, 1]), vectors, k=1)(counts), [[4, 6], [2, 3], [4, 6], [6, 7]])
+    np.testing.assert_array_equal(pool_of([2, 0, 2, 1], vectors, k=1)(counts), [[4, 6], [2, 3], [4, 6], [6, 7]])
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -72,19 +85,19 @@ def test_items_without_text_share_nothing(k):
     vectors = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)
     text_of = np.array([0, 2, 0, 1, 3, 0])
     counts = np.array([[2, 1], [100, 10], [30, 3], [7, 5], [9, 4], [0, 0]], np.float32)
-    pool = TextPool(text_of, vectors, k=k)
+    pool = pool_of(text_of, vectors, k)
     np.testing.assert_array_equal(pool(counts)[[0, 2, 5]], counts[[0, 2, 5]])
     # Nor do the others learn anything from them.
     without = counts.copy()
     without[[0, 2, 5]] = 0
     np.testing.assert_array_equal(pool(counts)[[1, 3, 4]], pool(without)[[1, 3, 4]])
     with_text = [1, 3, 4]
-    np.testing.assert_array_equal(TextPool(np.array([1, 0, 2]), vectors[1:], k=k)(counts[with_text]), pool(counts)[with_text])
+    np.testing.assert_array_equal(pool_of([1, 0, 2], vectors[1:], k)(counts[with_text]), pool(counts)[with_text])
 
 
 def test_a_shop_without_any_text_keeps_its_counts():
     counts = np.arange(8, dtype=np.float32).reshape(4, 2)
-    np.testing.assert_array_equal(TextPool(np.zeros(4, int), np.zeros((1, 3), np.float32))(counts), counts)
+    np.testing.assert_array_equal(pool_of([0] * 4, np.zeros((1, 3), np.float32))(counts), counts)
 
 
 def test_a_shop_s_pool_is_that_of_a_loop(small_shop):
@@ -92,7 +105,7 @@ def test_a_shop_s_pool_is_that_of_a_loop(small_shop):
     of_item, vectors = texts.of_item.tolist(), texts.vectors.numpy()
     used = sorted({text for text in of_item if vectors[text].any()})
     total = {text: counts[[item for item, of in enumerate(of_item) if of == text]].sum(0) for text in used}
-    pooled = TextPool(np.array(of_item), vectors, k=3)(counts)
+    pooled = pool_of(of_item, vectors, k=3)(counts)
     for item, text in enumerate(of_item):
         if text not in used:
             np.testing.assert_array_equal(pooled[item], counts[item])

@@ -1,9 +1,14 @@
 """The content head: texts of what was bought against texts of what could be."""
 
+from functools import partial
+
 import numpy as np
+import pytest
 import torch
 
-from seasonrec.heads.content import ProfileText
+from seasonrec.data.candidates import Candidates
+from seasonrec.errors import ConfigError
+from seasonrec.heads.content import Content, NearestTexts, ProfileText
 
 
 def scores_of(head, shop, batch):
@@ -80,3 +85,74 @@ def test_a_learning_encoder_gets_gradients_from_both_sides(learning_shop):
     texts = learning_shop.texts(batch.moment.context, torch.tensor([0, 9]))
     ProfileText(learning_shop.sizes)(batch, texts).square().sum().backward()
     assert learning_shop.texts.encoder.words.grad.any()
+
+
+def nearest_by_loops(head, shop, batch, items):
+    """[B, len(items)]."""
+    texts, h, k = shop.texts.of_item.tolist(), batch.history, shop.texts.near.index.shape[1]
+    vectors = shop.texts.vectors.numpy()
+    used = sorted({text for text in texts if vectors[text].any()})
+    near = {a: sorted(used, key=lambda b: -(2 if a == b else vectors[a] @ vectors[b]))[:k] for a in used}
+    sharpness, scale = head.log_sharpness.exp().item(), head.log_scale.exp().item()
+    total = np.zeros((len(batch.user), len(items)))
+    for query, own, weight in zip(h.query.tolist(), h.item.tolist(), head.decay(h).tolist(), strict=True):
+        for column, item in enumerate(items):
+            if texts[item] in near.get(texts[own], []):
+                cosine = min(vectors[texts[own]] @ vectors[texts[item]], 1)
+                total[query, column] += weight * np.exp(sharpness * (cosine - 1)) * (cosine > 0)
+    return head.weight.item() * np.log1p(scale * total)
+
+
+def drawn_numbers(head):
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(torch.rand(parameter.shape))
+    return head
+
+
+def test_what_reads_nearly_like_a_single_purchase_by_loops(small_shop):
+    small_shop.texts.find_neighbours(5)
+    head, batch = drawn_numbers(NearestTexts(small_shop.sizes)), small_shop.batch()
+    expected = nearest_by_loops(head, small_shop, batch, range(32))
+    np.testing.assert_allclose(scores_of(head, small_shop, batch).detach(), expected, rtol=1e-5)
+    assert (expected[0] > 0).any()
+    assert not expected[:, 3].any()  # it has no text
+    assert not expected[2:4].any()  # users without history
+    assert expected[:, 30:].any()  # never sold
+
+
+def test_among_candidates_it_says_what_it_says_of_the_whole_catalogue(small_shop):
+    head, items = drawn_numbers(NearestTexts(small_shop.sizes)), np.array([2, 3, 5, 6, 7, 30])
+    some = scores_of(head, small_shop, small_shop.batch(candidates=Candidates(items, np.zeros(6, np.float32))))
+    torch.testing.assert_close(some, scores_of(head, small_shop, small_shop.batch())[:, items])
+
+
+def test_all_of_its_numbers_learn_also_where_texts_are_missing(small_shop):
+    head = NearestTexts(small_shop.sizes)
+    scores_of(head, small_shop, small_shop.batch()).sum().backward()
+    assert all(parameter.grad.isfinite().all() and parameter.grad.any() for parameter in head.parameters())
+
+
+def test_neighbours_stay_when_the_encoder_moves(learning_shop):
+    head, batch = NearestTexts(learning_shop.sizes), learning_shop.batch()
+    before = scores_of(head, learning_shop, batch)
+    with torch.no_grad():
+        learning_shop.texts.encoder.words.add_(torch.rand_like(learning_shop.texts.encoder.words))
+    assert learning_shop.texts.refresh() > 0
+    assert torch.equal(scores_of(head, learning_shop, batch), before)
+
+
+def test_without_neighbours_it_says_which_key_is_missing(small_shop):
+    small_shop.texts.near = None
+    with pytest.raises(ConfigError, match=r"needs model\.text_neighbours"):
+        scores_of(NearestTexts(small_shop.sizes), small_shop, small_shop.batch())
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_parts_add_up_and_own_items_get_0_where_they_are_not_scored(small_shop, own):
+    parts = {"profile": ProfileText, "nearest": NearestTexts}
+    head, batch = Content(small_shop.sizes, {name: partial(part) for name, part in parts.items()}, own=own).eval(), small_shop.batch()
+    expected = sum(scores_of(part, small_shop, batch) for part in head.parts.values())
+    if not own:
+        expected[batch.history.query, batch.history.item] = 0
+    torch.testing.assert_close(scores_of(head, small_shop, batch), expected)

@@ -129,7 +129,7 @@ class Facts:
             closed_form(past.interactions()[:, kept], self._l2),
             nearest_items(past.interactions(), self._k, 10.0),
             texts.item_vectors(),
-            TextPool(texts.of_item.numpy(), texts.vectors.numpy(), self._k),
+            TextPool(texts.of_item.numpy(), texts.find_neighbours(self._k)),
         )
 
     def _item_facts(self, now: AsOf) -> Float:

@@ -20,8 +20,10 @@ class TextProfile:
         decay: what is left of a purchase after a week, 0 to 1.
     """
 
+    name = "text_profile"
+
     def __init__(self, vectors: NDArray[np.float32], decay: float = 0.97):
-        self._vectors, self._decay = _directions(np.asarray(vectors, np.float32)), bounded("text_profile.decay", decay, 0, 1)
+        self._vectors, self._decay = _directions(np.asarray(vectors, np.float32)), bounded(f"{self.name}.decay", decay, 0, 1)
 
     def fit(self, past: AsOf) -> None:
         """Nothing is learned.
@@ -30,7 +32,7 @@ class TextProfile:
             DataError: there is not one vector an item.
         """
         if len(self._vectors) != past.n_items:
-            raise DataError(f"text_profile: {len(self._vectors)} vectors for {past.n_items} items; encode one text an item, in their order")
+            raise DataError(f"{self.name}: {len(self._vectors)} vectors for {past.n_items} items; encode one text an item, in their order")
 
     def scores(self, users: NDArray[np.int64], now: AsOf) -> NDArray[np.float32]:
         """Cosines between -1 and 1, or popularity up to 1, [n_users_in_batch, n_items]."""

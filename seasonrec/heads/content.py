@@ -74,7 +74,7 @@ class NearestTexts(nn.Module):
         weight * log(1 + scale * sum over own purchases of decayed count * exp(sharpness * (cosine - 1)))
 
     over the purchases among whose nearest texts the item's is. A mean of texts, such as a profile, says what kind of things somebody
-    buys; the next volume of a series, or the same shirt in blue, is like one of them only. Nothing but five numbers is learnt, so it
+    buys; the next volume of a series, or the same shirt in blue, is like one of them only. Only seven numbers are learnt, so it
     holds for products that nobody has bought yet and in shops where hardly anything is bought twice.
 
     Memory: some 20 bytes x pairs of the batch's histories x neighbours.

@@ -182,7 +182,10 @@ def test_a_later_review_reaches_neither_the_input_nor_the_training_of_an_earlier
     ("overrides", "message"),
     [
         (["baseline=quick"], "baseline.popular_4_weeks predicts no ratings; stage=ratings wants baseline=ratings or baseline=svd"),
-        (["loss=default", "head/content=profile_text"], "the loss compares items, but sampling.candidates=null leaves nothing beside the truth"),
+        (
+            ["loss=default", "head/content=profile_text"],
+            "the loss compares items, but sampling.candidates=null leaves nothing beside the truth",
+        ),
         (["stage=rankings"], "stage is 'rankings', wanted whole or selection or ratings"),
     ],
 )

@@ -1,7 +1,6 @@
 """What reads nearly like single things which the user bought."""
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from seasonrec.baselines.bounds import bounded
@@ -32,9 +31,7 @@ class TextKnn(TextProfile):
         self._mix = bounded("text_knn.mix", mix, 0)
         texts, self._text_of = np.unique(self._vectors, axis=0, return_inverse=True)
         near = Neighbours.of(self._text_of, texts, int(bounded("text_knn.k", k, 1)))
-        weight = np.exp(bounded("text_knn.sharpness", sharpness, 0) * (near.cosine.numpy() - 1))
-        rows = np.arange(len(texts) + 1) * weight.shape[1]
-        like = sp.csr_matrix((weight.ravel(), near.index.numpy().ravel(), rows), shape=(len(texts), len(texts)))
+        like = near.matrix(near.weights(bounded("text_knn.sharpness", sharpness, 0)))
         self._like = like[self._text_of]  # of each item: where its purchase counts
 
     def scores(self, users: NDArray[np.int64], now: AsOf) -> NDArray[np.float32]:

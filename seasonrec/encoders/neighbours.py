@@ -61,6 +61,18 @@ class Neighbours:
             index[used], cosine[used] = torch.from_numpy(used[near]), torch.from_numpy(cosine_of_used)
         return cls(index, cosine)
 
+    def weights(self, sharpness: float) -> NDArray[np.float32]:
+        """How much each neighbour counts, `exp(sharpness * (cosine - 1))`, [n_texts, k]: 1 for the text itself, 0 where there are none."""
+        cosine = self.cosine.numpy()
+        weights, found = np.zeros_like(cosine), np.isfinite(cosine)
+        weights[found] = np.exp(sharpness * (cosine[found] - 1))
+        return weights
+
+    def matrix(self, weights: NDArray[np.float32]) -> sp.csr_matrix:
+        """Weights of neighbours, [n_texts, k], where they stand among all texts, [n_texts, n_texts]."""
+        n_texts, k = weights.shape
+        return sp.csr_matrix((weights.ravel(), self.index.numpy().ravel(), np.arange(n_texts + 1) * k), shape=(n_texts, n_texts))
+
     def to(self, device: torch.device) -> "Neighbours":
         """The same on a device."""
         return Neighbours(self.index.to(device), self.cosine.to(device))
@@ -74,21 +86,20 @@ class TextPool:
     Args:
         text_of: row of the text of each item [n_items].
         near: the neighbours of each text.
-        sharpness: weights are `exp(sharpness * (cosine - 1))`; 20 gives a neighbour at cosine .9 an eighth of the text's own weight.
+        sharpness: of their weights; 20 gives a neighbour at cosine .9 an eighth of the text's own weight.
     """
 
     def __init__(self, text_of: NDArray, near: Neighbours, sharpness: float = 20.0):
-        index, cosine = near.index.numpy(), near.cosine.numpy()
-        n_texts, k = index.shape
-        weight = np.exp(sharpness * (cosine - 1))
-        weight /= np.maximum(weight.sum(1, keepdims=True), np.finfo(np.float32).tiny)
-        mean = sp.csr_matrix((weight.ravel(), index.ravel(), np.arange(n_texts + 1) * k), shape=(n_texts, n_texts))
+        weights = near.weights(sharpness)
+        total = weights.sum(1, keepdims=True)
+        weights /= np.where(total > 0, total, np.float32(1))
+        mean = near.matrix(weights)
         # A row for each text, then one for each item without.
-        without = ~np.isfinite(cosine[text_of, 0])
-        n_items, n_without = len(text_of), np.count_nonzero(without)
+        without = total[text_of, 0] == 0
+        n_texts, n_items, n_without = len(total), len(text_of), np.count_nonzero(without)
         self._row_of = np.where(without, n_texts + np.cumsum(without) - 1, text_of)
-        total = sp.csr_matrix((np.ones(n_items, np.float32), (self._row_of, np.arange(n_items))), shape=(n_texts + n_without, n_items))
-        self._pooled = sp.vstack([mean @ total[:n_texts], total[n_texts:]], format="csr").astype(np.float32)
+        of_items = sp.csr_matrix((np.ones(n_items, np.float32), (self._row_of, np.arange(n_items))), shape=(n_texts + n_without, n_items))
+        self._pooled = sp.vstack([mean @ of_items[:n_texts], of_items[n_texts:]], format="csr").astype(np.float32)
 
     def __call__(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
         """The pooled counts of each item, [n_items, n]."""

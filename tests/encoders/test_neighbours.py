@@ -79,20 +79,21 @@ def test_with_one_neighbour_items_share_only_their_own_text():
     np.testing.assert_array_equal(pool_of([2, 0, 2, 1], vectors, k=1)(counts), [[4, 6], [2, 3], [4, 6], [6, 7]])
 
 
+@pytest.mark.parametrize("sharpness", [0, 20])
 @pytest.mark.parametrize("k", [1, 3])
-def test_items_without_text_share_nothing(k):
+def test_items_without_text_share_nothing(k, sharpness):
     # Items 0, 2 and 5 have no text; the others' texts have cosine 0.
     vectors = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)
     text_of = np.array([0, 2, 0, 1, 3, 0])
     counts = np.array([[2, 1], [100, 10], [30, 3], [7, 5], [9, 4], [0, 0]], np.float32)
-    pool = pool_of(text_of, vectors, k)
+    pool = pool_of(text_of, vectors, k, sharpness)
     np.testing.assert_array_equal(pool(counts)[[0, 2, 5]], counts[[0, 2, 5]])
     # Nor do the others learn anything from them.
     without = counts.copy()
     without[[0, 2, 5]] = 0
     np.testing.assert_array_equal(pool(counts)[[1, 3, 4]], pool(without)[[1, 3, 4]])
     with_text = [1, 3, 4]
-    np.testing.assert_array_equal(pool_of([1, 0, 2], vectors[1:], k)(counts[with_text]), pool(counts)[with_text])
+    np.testing.assert_array_equal(pool_of([1, 0, 2], vectors[1:], k, sharpness)(counts[with_text]), pool(counts)[with_text])
 
 
 def test_a_shop_without_any_text_keeps_its_counts():

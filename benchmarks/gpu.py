@@ -8,7 +8,8 @@ pair, as contrastive training of product texts does:
 
 Model FLOP utilisation is the arithmetic that a step needs over what the same card does in plain bf16 matrix products in the same time; both
 are measured here, nothing is taken from a data sheet. The arithmetic is worked out from shapes: what is computed twice does not count.
-Without a GPU it says so; --tiny runs everything on whatever there is, to see that it works, and its figures mean nothing.
+--profile prints beside each case which kernels took its time. Without a GPU it says so; --tiny runs everything on whatever there is, to
+see that it works, and its figures mean nothing.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +27,9 @@ import pytorch_lightning as lightning
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
+from torch.profiler import profile
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import BertConfig, BertModel, PreTrainedModel, Qwen3Config, Qwen3Model
 
@@ -64,6 +68,22 @@ def qwen3_lora(tiny: bool, rank: int = 16) -> PreTrainedModel:
             if isinstance(child, nn.Linear):
                 setattr(parent, name, LowRank(child, rank))
     return model
+
+
+class InBfloat16(nn.Module):
+    """A model whose weights are in float32 and whose arithmetic is in bfloat16, what flows from block to block too.
+
+    Autocast keeps the output of normalisation, and so every residual, in float32, and casts it again for each map that reads it.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Any:
+        """The model's output."""
+        weights = {name: weight.to(torch.bfloat16) for name, weight in self.model.named_parameters()}
+        return functional_call(self.model, weights, (), {"input_ids": input_ids})
 
 
 def flops(model: PreTrainedModel, n_texts: int, n_tokens: int) -> float:
@@ -162,22 +182,23 @@ class Case:
     n_texts: int
     n_tokens: int
 
-    def measured(self, rate: float, tiny: bool, compiled: bool, n_steps: int) -> dict[str, Any]:
+    def measured(self, rate: float, asked: argparse.Namespace) -> dict[str, Any]:
         """The case's row.
 
         Args:
             rate: of plain matrix products, FLOP/s.
-            n_steps: timed ones, after as many steps again that are not.
+            asked: the command line; its n_steps are timed, after as many steps again that are not.
         """
         torch.manual_seed(0)
-        model = self.make(tiny)
+        model, n_steps = self.make(asked.tiny), asked.n_steps
+        learner = InBfloat16(model) if asked.precision == "bf16" else model
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         clock, texts = Clock(n_steps), Pairs(2 * n_steps, self.n_texts, self.n_tokens, model.config.vocab_size)
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=1,
-            precision="bf16-mixed",
+            precision="32-true" if asked.precision == "bf16" else "bf16-mixed",
             max_epochs=1,
             callbacks=[clock],
             logger=False,
@@ -185,7 +206,13 @@ class Case:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(Contrast(torch.compile(model) if compiled else model), DataLoader(texts, batch_size=None))
+        if asked.compiled:  # by block: traced whole, the model gets a mask which only float32 attention can take
+            for block in model.encoder.layer if hasattr(model, "encoder") else model.layers:
+                block.compile()
+        with profile() if asked.profile else nullcontext() as kernels:
+            trainer.fit(Contrast(learner), DataLoader(texts, batch_size=None))
+        if kernels:
+            print(kernels.key_averages().table(sort_by="self_device_time_total", row_limit=25, max_name_column_width=90))
         done = flops(model, self.n_texts, self.n_tokens) * n_steps / clock.seconds
         return {
             "case": self.name,
@@ -223,7 +250,10 @@ def options() -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="very small models, on the CPU too: a dry run")
-    parser.add_argument("--compile", dest="compiled", action="store_true", help="through torch.compile")
+    parser.add_argument("--compile", dest="compiled", action="store_true", help="every block through torch.compile")
+    parser.add_argument("--precision", choices=("autocast", "bf16"), default="autocast", help="bf16: residuals too, weights in float32")
+    parser.add_argument("--only", default="", help="cases whose names begin so")
+    parser.add_argument("--profile", action="store_true", help="which kernels took the time; slower")
     parser.add_argument("--tokens", dest="n_tokens", type=int, default=128, help="of each text")
     parser.add_argument("--steps", dest="n_steps", type=int, default=20, help="timed ones, after as many that are not")
     return parser.parse_args()
@@ -239,7 +269,7 @@ def main() -> None:
     if not torch.cuda.is_available() and not asked.tiny:
         raise SystemExit("no GPU here, so there is nothing to measure; --tiny runs very small models on the CPU to see that it works")
     rate = matmul_rate(*((256, 2) if asked.tiny else (8192, 20)))
-    rows = [case.measured(rate, asked.tiny, asked.compiled, asked.n_steps) for case in cases(asked.tiny, asked.n_tokens)]
+    rows = [case.measured(rate, asked) for case in cases(asked.tiny, asked.n_tokens) if case.name.startswith(asked.only)]
     print(f"bf16 matrix products: {rate / 1e12:.3g} TFLOP/s on {machine()['card']}\n")
     print("| case | learns | texts x tokens | ms a step | texts/s | TFLOP/s | utilisation | peak GB |\n|---|--:|--:|--:|--:|--:|--:|--:|")
     for row in rows:

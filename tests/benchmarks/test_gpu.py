@@ -39,8 +39,21 @@ def test_lora_begins_as_the_model_and_learns_little(gpu):
     assert all(name.endswith((".down.weight", ".up.weight")) for name in learns)
 
 
-def test_a_dry_run_gives_a_row_for_each_case(gpu, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["gpu.py", "--tiny", "--steps", "1"])
+def test_weights_in_float32_learn_from_arithmetic_in_bfloat16(gpu):
+    torch.manual_seed(0)
+    model = gpu.bert_base(True).eval()
+    tokens = torch.randint(100, (4, 8))
+    found = gpu.InBfloat16(model)(tokens).last_hidden_state
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), model(input_ids=tokens).last_hidden_state, atol=0.05)  # of values around 1
+    found.float().square().sum().backward()
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
+    assert sum(p.grad is not None for p in model.parameters()) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("words", [[], ["--precision", "bf16"]])
+def test_a_dry_run_gives_a_row_for_each_case(gpu, monkeypatch, capsys, words):
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--tiny", "--steps", "1", *words])
     gpu.main()
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [row["case"] for row in said["rows"]] == ["BERT, full", "Qwen3, LoRA"]

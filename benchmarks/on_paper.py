@@ -14,6 +14,7 @@ from seasonrec.data.counters import N_FEATURES
 GB = 1e9
 EVENT = 75  # bytes in the timeline
 D_DEMAND = 2 * N_FEATURES + N_FACTS
+NEAR = 50  # conf/train.yaml: nearest texts of a text
 D_FACTORS, D_SEASON, D_PROFILE = 32, 64, 96  # conf/head: Factors, HarmonicText and ContextText, ProfileText
 LEARNING = 3  # of bytes of what learns: itself and AdamW's two moments; its gradient is counted with a step
 COUNTS = (1, 8, 64)  # GPUs
@@ -25,6 +26,7 @@ class Machine:
     """Assumed: eight cards of about an H100's size in a machine, of which half the bf16 rate is reached."""
 
     flops: float = 400e12
+    float32: float = 40e12  # of products without tensor cores
     card: float = 80 * GB
     memory: float = 3_000 * GB  # a second to and from the card's own
     host: float = 2_000 * GB
@@ -59,6 +61,7 @@ def held(shop: Shop) -> list[tuple[str, str, float]]:
         ("text vectors, float32", "card", 4 * shop.items * shop.d_text),
         ("text vectors, bfloat16", "card", 2 * shop.items * shop.d_text),
         ("text vectors, int8", "card", shop.items * (shop.d_text + 4)),
+        ("nearest texts and how near", "card", 12 * shop.items * NEAR),
         ("id embeddings with AdamW", "card", 4 * LEARNING * shop.items * 2 * D_FACTORS),
         ("encoder with AdamW", "card", 4 * LEARNING * shop.encoder),
     ]
@@ -83,10 +86,11 @@ def step(shop: Shop, machine: Machine, n: int) -> dict[str, float]:
 
 
 def seldom(shop: Shop, machine: Machine, n: int) -> dict[str, float]:
-    """Seconds of what is done once an epoch or once a query, on n cards."""
+    """Seconds of what is done once a fit, an epoch or a query, on n cards; every product's text is another."""
     return {
         "all texts encoded anew": 2 * shop.body * shop.items * shop.tokens / machine.flops / n,
         "the same where every process does all of them, as it is": 2 * shop.body * shop.items * shop.tokens / machine.flops,
+        "nearest texts found, by every process": 2 * shop.items**2 * shop.d_text / machine.float32,
         "1,000 queries over the whole catalogue": 2 * 1_000 * shop.items * (shop.d_text + D_FACTORS) / machine.flops,
     }
 

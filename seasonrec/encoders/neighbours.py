@@ -8,23 +8,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-ROWS = 1024  # texts compared at a time: their similarities to 20 k others are 80 MB
+ROWS = 1024  # texts compared with all others at a time, at most: their similarities to 20 k of them are 80 MB
+PAIRS = 1 << 28  # and no more pairs than these, of 1 GB
 
 
-def nearest(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def nearest(vectors: NDArray[np.float32], k: int, device: torch.device | str = "cpu") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The k nearest rows of each row by cosine, itself the first, and their cosines, both [n, k].
 
     Args:
         vectors: unit or zero [n, d].
+        device: that compares them; it holds the vectors, and 4 bytes for each of up to `PAIRS` cosines.
     """
-    all_rows = torch.from_numpy(vectors)
+    all_rows = torch.from_numpy(vectors).to(device)
     index, cosine = [], []
-    for rows in torch.arange(len(vectors)).split(ROWS):
+    for rows in torch.arange(len(vectors), device=device).split(max(1, min(ROWS, PAIRS // len(vectors)))):
         near = all_rows[rows] @ all_rows.T
-        near[torch.arange(len(rows)), rows] = torch.inf  # itself, also where other rows are equal or its vector is zero
+        near[torch.arange(len(rows), device=device), rows] = torch.inf  # itself, also where other rows are equal or its vector is zero
         best = near.topk(min(k, len(vectors)))
-        index.append(best.indices)
-        cosine.append(best.values.clamp(max=1))
+        index.append(best.indices.cpu())
+        cosine.append(best.values.clamp(max=1).cpu())
     return torch.cat(index).numpy(), torch.cat(cosine).numpy()
 
 
@@ -41,13 +43,14 @@ class Neighbours:
     cosine: Tensor
 
     @classmethod
-    def of(cls, text_of: NDArray, vectors: NDArray[np.float32], k: int) -> "Neighbours":
+    def of(cls, text_of: NDArray, vectors: NDArray[np.float32], k: int, device: torch.device | str = "cpu") -> "Neighbours":
         """Found by comparing all texts of items with each other.
 
         Args:
             text_of: row of the text of each item [n_items].
             vectors: of any length, one per text [n_texts, d]; zero: no text.
             k: neighbours of a text, itself included; fewer where there are not so many texts.
+            device: that compares them.
         """
         used = np.unique(text_of[(vectors != 0).any(axis=1)[text_of]])
         directions = vectors[used]
@@ -56,7 +59,7 @@ class Neighbours:
             directions = directions / norm
         index, cosine = torch.zeros(len(vectors), k, dtype=torch.int64), torch.full((len(vectors), k), -torch.inf)
         if len(used):
-            near, cosine_of_used = nearest(directions, k)
+            near, cosine_of_used = nearest(directions, k, device)
             index, cosine = index[:, : near.shape[1]], cosine[:, : near.shape[1]]
             index[used], cosine[used] = torch.from_numpy(used[near]), torch.from_numpy(cosine_of_used)
         return cls(index, cosine)

@@ -20,6 +20,7 @@ from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.scorer import Scorer
+from seasonrec.experiments.devices import device_of
 from seasonrec.heads.head import Sizes
 from seasonrec.joint.model import JointModel
 from seasonrec.joint.scorer import JointScorer
@@ -48,8 +49,9 @@ def calendar_of(dataset: Dataset) -> Calendar:
 
 def texts_of(cfg: DictConfig, dataset: Dataset, week: int, progress: Callable[[int], None] | None = None) -> CatalogueTexts:
     """The shop's texts as known when a week began, encoded, with the encoder prepared by its fine-tuning mode."""
+    encoder = instantiate(cfg.encoder).to(device_of(cfg.get("trainer")))
     texts = CatalogueTexts(
-        instantiate(cfg.encoder),
+        encoder,
         dataset.item_texts(dataset.start_of(week)),
         dataset.user_texts,
         n_fresh=cfg.model.n_fresh_texts,
@@ -57,6 +59,7 @@ def texts_of(cfg: DictConfig, dataset: Dataset, week: int, progress: Callable[[i
         prefix_gb=cfg.model.get("prefix_cache_gb", 0.0),
         progress=progress,
     )
+    encoder.to("cpu")  # beside what else a model is made of, until a fit moves all of it
     # Only now: every mode begins with the pretrained vectors, which are on disk under the pretrained model's name.
     torch.manual_seed(cfg.seed)
     instantiate(cfg.finetune).apply(texts.encoder)
@@ -88,7 +91,10 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
     if unweighted := sorted(set(configured) - set(loss.weights)):
         raise ConfigError(f"loss.weights names no weight for {unweighted}; give loss.weights.{unweighted[0]}=...")
     neighbours = cfg.model.text_neighbours
-    pool = TextPool(texts.of_item.numpy(), texts.find_neighbours(neighbours.k), neighbours.sharpness) if neighbours else None
+    pool = None
+    if neighbours:
+        near = texts.find_neighbours(neighbours.k, device_of(cfg.get("trainer")))
+        pool = TextPool(texts.of_item.numpy(), near, neighbours.sharpness)
     moments = Moments(instantiate(cfg.seasons)(calendar=calendar_of(dataset)), pool, last_year=cfg.model.get("last_year", True))
     sizes = Sizes(
         n_users=dataset.n_users,

@@ -23,6 +23,7 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.errors import DataError
 from seasonrec.evaluation.selection import METRIC, EpochScores
 from seasonrec.experiments.build import Joint
+from seasonrec.experiments.devices import device_of
 from seasonrec.joint.datamodule import QueryData
 from seasonrec.joint.model import JointModel
 from seasonrec.joint.module import FreshTexts, JointModule
@@ -148,10 +149,11 @@ class Fit:
         """Trains; the model then has the weights of the best epoch, or of the last one.
 
         A fit that had ended is read back from its folder; one that was interrupted goes on after its last whole epoch, and ends with the
-        same weights as an uninterrupted one.
+        same weights as an uninterrupted one. The model ends where it ranks fastest: on the trainer's GPU, if there is one.
         """
         if not self.is_done:
             self._train(cfg)
+        self.joint.model.to(device_of(cfg.trainer))  # from where Lightning left it, or it was made
         load_weights(self.joint.model, self.folder / WEIGHTS)
         return Outcome(**json.loads((self.folder / DONE).read_text()))
 

@@ -20,7 +20,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -28,6 +28,7 @@ from seasonrec.errors import ConfigError, SeasonrecError, TrainingError
 from seasonrec.evaluation.selection import EpochScores
 from seasonrec.experiments.build import dataset_of, joint_of, texts_of
 from seasonrec.experiments.cli import FAILED
+from seasonrec.experiments.devices import named
 from seasonrec.experiments.fit import Fit, Outcome
 from seasonrec.experiments.recommender import FITS
 from seasonrec.experiments.record import RunRecord
@@ -43,10 +44,8 @@ PATIENCE: Final = 30.0  # seconds after which a process that still waits for a l
 def n_wanted(trainer: DictConfig) -> int:
     """How many processes a trainer's config asks for: one for each device of each machine."""
     devices, n_nodes = trainer.get("devices", 1), int(trainer.get("num_nodes", 1))
-    if isinstance(devices, str) and "," in devices:  # which ones, as Lightning reads it
-        devices = ListConfig([each for each in devices.split(",") if each.strip()])
-    if isinstance(devices, ListConfig):
-        return len(devices) * n_nodes
+    if (listed := named(trainer)) is not None:
+        return len(listed) * n_nodes
     if str(devices) in ("auto", "-1"):
         return (1 if trainer.get("accelerator") == "cpu" else max(1, torch.cuda.device_count())) * n_nodes
     return int(devices) * n_nodes

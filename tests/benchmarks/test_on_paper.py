@@ -5,8 +5,10 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from seasonrec.data.batches import Moments
+from seasonrec.experiments.cli import conf_dir
 from seasonrec.heads.cf import Factors
 from seasonrec.heads.content import ProfileText
 from seasonrec.heads.seasonal import ContextText, HarmonicText
@@ -21,6 +23,8 @@ def on_paper(monkeypatch):
 def test_widths_are_those_of_the_code(on_paper):
     widths = [signature(part).parameters["d"].default for part in (Factors, HarmonicText, ContextText, ProfileText)]
     assert widths == [on_paper.D_FACTORS, on_paper.D_SEASON, on_paper.D_SEASON, on_paper.D_PROFILE]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        assert compose("train").model.text_neighbours.k == on_paper.NEAR
     assert Moments(season=None, pool=lambda rates: rates).d_demand == on_paper.D_DEMAND
 
 

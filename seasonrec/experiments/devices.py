@@ -1,0 +1,28 @@
+"""Which devices a trainer's config means, for what runs outside of Lightning's fits: encoding and ranking."""
+
+import os
+
+import torch
+from omegaconf import DictConfig, ListConfig
+
+
+def named(trainer: DictConfig) -> list[str] | None:
+    """The devices that `trainer.devices` names, e.g. [0, 2] or "0,2", as Lightning reads it; None where it says how many."""
+    devices = trainer.get("devices", 1)
+    if isinstance(devices, str) and "," in devices:
+        return [each.strip() for each in devices.split(",") if each.strip()]
+    return [str(each) for each in devices] if isinstance(devices, ListConfig) else None
+
+
+def device_of(trainer: DictConfig | None) -> torch.device:
+    """Where this process encodes and ranks: on the GPU that the trainer gives it, or on the CPU.
+
+    Args:
+        trainer: None, for what has no trainer: the first GPU, if there is one.
+    """
+    accelerator = trainer.get("accelerator", "auto") if trainer else "auto"
+    if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
+        return torch.device("cpu")
+    place = int(os.environ.get("LOCAL_RANK", 0))
+    of_trainer = named(trainer) if trainer else None
+    return torch.device("cuda", int(of_trainer[place]) if of_trainer else place)

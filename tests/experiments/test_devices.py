@@ -1,0 +1,65 @@
+"""Which devices a trainer means, and that a fit encodes before and ranks after it there; elsewhere stands for a GPU."""
+
+import elsewhere
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from seasonrec.experiments import build, fit
+from seasonrec.experiments.build import joint_of, texts_of
+from seasonrec.experiments.devices import device_of
+from seasonrec.experiments.fit import Fit
+
+
+@pytest.mark.parametrize(
+    ("trainer", "place", "device"),
+    [
+        (None, None, "cuda:0"),
+        ({}, None, "cuda:0"),
+        ({"accelerator": "auto", "devices": 1}, None, "cuda:0"),
+        ({"accelerator": "gpu", "devices": [2, 3]}, None, "cuda:2"),
+        ({"accelerator": "gpu", "devices": [2, 3]}, "1", "cuda:3"),
+        ({"accelerator": "cuda", "devices": "3,"}, None, "cuda:3"),
+        ({"accelerator": "gpu", "devices": "auto"}, "5", "cuda:5"),
+        ({"accelerator": "cpu", "devices": 2}, None, "cpu"),
+    ],
+)
+def test_a_process_encodes_and_ranks_on_the_gpu_that_the_trainer_gives_it(monkeypatch, trainer, place, device):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if place:
+        monkeypatch.setenv("LOCAL_RANK", place)
+    trainer = None if trainer is None else OmegaConf.create(trainer)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of(trainer) == torch.device(device)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of(trainer) == torch.device("cpu")
+
+
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")  # elsewhere's have numbers
+def test_a_fit_with_another_device_for_encoding_and_ranking_finds_the_same(composed, dataset, tmp_path, monkeypatch):
+    week, users = dataset.split.validation[0], np.arange(20)
+    encoded_on, made = [], build.CatalogueTexts
+
+    def noted(encoder, *args, **options):
+        encoded_on.append(encoder.device)
+        return made(encoder, *args, **options)
+
+    monkeypatch.setattr(build, "CatalogueTexts", noted)
+
+    def fitted(name):
+        words = ("sampling.n_weeks=4", "trainer.max_epochs=1", "epochs=whole", "finetune=frozen_bottom", "encoder.dtype=float32")
+        cfg = composed(*words, f"paths.cache={tmp_path / name / 'cache'}")
+        joint = joint_of(cfg, dataset, texts_of(cfg, dataset, week))
+        Fit("final", dataset, joint, week, tmp_path / name).run(cfg)
+        return joint.model.device, joint.scorer.scores(users, dataset.timeline.at_week(week))
+
+    here, scores = fitted("here")
+    with elsewhere.device() as device:
+        for module in (build, fit):
+            monkeypatch.setattr(module, "device_of", lambda trainer: device)
+        there, scores_there = fitted("there")
+    assert (here, there) == (torch.device("cpu"), device)
+    assert encoded_on == [here, there]
+    # Vectors differ in their last digits, and training from there on a little more.
+    np.testing.assert_allclose(scores_there, scores, atol=5e-3)

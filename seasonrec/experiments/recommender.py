@@ -16,6 +16,7 @@ from seasonrec.errors import DataError
 from seasonrec.evaluation.lists import LISTS
 from seasonrec.evaluation.ranking import three_lists
 from seasonrec.experiments.build import Joint, dataset_of, joint_of, texts_of
+from seasonrec.experiments.devices import device_of
 from seasonrec.experiments.fit import WEIGHTS, load_weights
 from seasonrec.experiments.record import read_record, refuse_other_data, what_is_missing
 from seasonrec.joint.model import Scores
@@ -57,6 +58,7 @@ class Recommender:
         """The final model of a run on data that are loaded already."""
         week = dataset.split.weeks["test"].start
         joint = joint_of(cfg, dataset, texts_of(cfg, dataset, week))
+        joint.model.to(device_of(cfg.trainer))
         load_weights(joint.model, run / FINAL / WEIGHTS)
         return cls(dataset, joint, dataset.item_texts(dataset.start_of(week)))
 

@@ -1,12 +1,14 @@
-"""Which devices a trainer means, and that a fit encodes before and ranks after it there; elsewhere stands for a GPU."""
+"""Which devices a trainer means, and that texts are encoded and lists are ranked there; elsewhere stands for a GPU."""
 
 import elsewhere
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from polars.testing import assert_frame_equal
 
-from seasonrec.experiments import build, fit
+import seasonrec
+from seasonrec.experiments import build, fit, recommender
 from seasonrec.experiments.build import joint_of, texts_of
 from seasonrec.experiments.devices import device_of
 from seasonrec.experiments.fit import Fit
@@ -63,3 +65,15 @@ def test_a_fit_with_another_device_for_encoding_and_ranking_finds_the_same(compo
     assert encoded_on == [here, there]
     # Vectors differ in their last digits, and training from there on a little more.
     np.testing.assert_allclose(scores_there, scores, atol=5e-3)
+
+
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+def test_a_loaded_model_recommends_the_same_on_another_device(run, monkeypatch):
+    asked = {"users": ["u00", "u07", "nobody"], "date": "2022-12-20", "k": 5}
+    here = seasonrec.load(run).recommend(**asked)
+    with elsewhere.device() as device:
+        for module in (build, recommender):
+            monkeypatch.setattr(module, "device_of", lambda trainer: device)
+        loaded = seasonrec.load(run)
+        assert loaded.joint.model.device == device
+        assert_frame_equal(loaded.recommend(**asked), here, abs_tol=0.05)  # bfloat16 is not known of elsewhere

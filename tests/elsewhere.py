@@ -73,9 +73,12 @@ def run(kernel, args, kwargs):
     if there and here and kernel not in COPIES:
         raise RuntimeError(f"{kernel}: on the CPU {[tuple(x.shape) for x in here]}, on the device {[tuple(x.shape) for x in there]}")
     to = kwargs.get("device")
-    on_device = (
-        isinstance(args[0], Elsewhere) if kernel is aten.copy_.default else bool(there) if to is None else torch.device(to) == DEVICE
-    )
+    if kernel is aten.copy_.default:
+        on_device = isinstance(args[0], Elsewhere)
+    elif to is None:
+        on_device = bool(there)
+    else:
+        on_device = torch.device(to) == DEVICE
     if to is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     made = kernel(*tree_map(held, args), **tree_map(held, kwargs))

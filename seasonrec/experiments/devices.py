@@ -25,4 +25,5 @@ def device_of(trainer: DictConfig | None) -> torch.device:
         return torch.device("cpu")
     place = int(os.environ.get("LOCAL_RANK", 0))
     of_trainer = named(trainer) if trainer else None
-    return torch.device("cuda", int(of_trainer[place]) if of_trainer else place)
+    index = int(of_trainer[place]) if of_trainer else place
+    return torch.device("cuda", index if index < torch.cuda.device_count() else 0)  # a run may be loaded where there are fewer

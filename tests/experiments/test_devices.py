@@ -24,6 +24,7 @@ from seasonrec.experiments.fit import Fit
         ({"accelerator": "gpu", "devices": [2, 3]}, "1", "cuda:3"),
         ({"accelerator": "cuda", "devices": "3,"}, None, "cuda:3"),
         ({"accelerator": "gpu", "devices": "auto"}, "5", "cuda:5"),
+        ({"accelerator": "gpu", "devices": [9]}, None, "cuda:0"),  # of a run that was trained on a larger machine
         ({"accelerator": "cpu", "devices": 2}, None, "cpu"),
     ],
 )
@@ -33,6 +34,7 @@ def test_a_process_encodes_and_ranks_on_the_gpu_that_the_trainer_gives_it(monkey
         monkeypatch.setenv("LOCAL_RANK", place)
     trainer = None if trainer is None else OmegaConf.create(trainer)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     assert device_of(trainer) == torch.device(device)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device_of(trainer) == torch.device("cpu")

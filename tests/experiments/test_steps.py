@@ -29,14 +29,8 @@ CHOICES = [
     for group in ("head/seasonal", "head/cf", "head/content", "mixer", "loss", "loss/weighting", "finetune")
     for path in sorted((conf_dir() / group).glob("*.yaml"))
 ]
-SAME = {
-    "head/seasonal=default",
-    "head/cf=default",
-    "head/content=default",
-    "mixer=gated",
-    "loss/weighting=fixed",
-    "finetune=frozen",
-}  # as loss=default
+# With each of these the config is that of loss=default.
+SAME = ("head/seasonal=default", "head/cf=default", "head/content=default", "mixer=gated", "loss/weighting=fixed", "finetune=frozen")
 WEIGHTS = {"weight/seasonal", "weight/cf", "weight/content"}
 COURSE = {  # what is logged beside the terms
     "loss/weighting=uncertainty": WEIGHTS,
@@ -89,6 +83,17 @@ def rated_dataset(rated_config):
     return dataset_of(rated_config())
 
 
+@pytest.fixture
+def chosen(composed, dataset, rated_config, rated_dataset):
+    """The config of a choice, with overrides, and a data set that it can learn from."""
+
+    def make(choice, *overrides):
+        words = (choice, *NEED.get(choice, ()), "sampling.n_weeks=2", *overrides)
+        return (rated_config(*words), rated_dataset) if choice in NEED else (composed(*words), dataset)
+
+    return make
+
+
 def step(cfg, dataset, n_steps=1, device="cpu"):
     """A model after steps on batches of its own, the loss terms of each, and which parameters have moved."""
     week = dataset.split.validation[0]
@@ -109,9 +114,8 @@ def step(cfg, dataset, n_steps=1, device="cpu"):
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_takes_a_step(composed, dataset, rated_config, rated_dataset, choice):
-    overrides = (choice, *NEED.get(choice, ()), "sampling.n_weeks=2")
-    cfg, data = (rated_config(*overrides), rated_dataset) if choice in NEED else (composed(*overrides), dataset)
+def test_every_choice_takes_a_step(chosen, choice):
+    cfg, data = chosen(choice)
     made, logged, moved = step(cfg, data)
     group, _, name = choice.partition("=")
     heads = {"seasonal", "cf", "content"} - ({group.removeprefix("head/")} if name == "none" else set())
@@ -132,10 +136,9 @@ def test_every_choice_takes_a_step(composed, dataset, rated_config, rated_datase
 
 
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice not in SAME])
-def test_every_choice_takes_the_same_step_where_the_model_is_not_on_the_cpu(composed, dataset, rated_config, rated_dataset, choice):
+def test_every_choice_takes_the_same_step_where_the_model_is_not_on_the_cpu(chosen, choice):
     # Elsewhere attention draws what it drops in another order, and bfloat16 is not known of.
-    overrides = (choice, *NEED.get(choice, ()), "sampling.n_weeks=2", "encoder.dropout=0", "encoder.dtype=float32")
-    cfg, data = (rated_config(*overrides), rated_dataset) if choice in NEED else (composed(*overrides), dataset)
+    cfg, data = chosen(choice, "encoder.dropout=0", "encoder.dtype=float32")
     users, now = np.array([-1, 0, 1]), data.timeline.at_week(data.split.validation[0])
     made, logged, moved = step(cfg, data)
     with elsewhere.device() as device:

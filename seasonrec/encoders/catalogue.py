@@ -124,15 +124,16 @@ class CatalogueTexts(nn.Module):
         """The vector of each catalogue item, [n_items, d_text]."""
         return self.vectors[self.of_item].cpu().numpy()
 
-    def find_neighbours(self, k: int, device: torch.device | str = "cpu") -> Neighbours:
+    def find_neighbours(self, k: int, device: torch.device | str = "cpu", cache: Path | None = None) -> Neighbours:
         """The k nearest texts of items of each of them, by the vectors of now; steps have these from then on, however the encoder learns.
 
         Time: n_texts squared. Memory: 12 bytes x n_texts x k.
 
         Args:
             device: that compares them.
+            cache: folder of those that were found before.
         """
-        self.near = Neighbours.of(self.of_item.cpu().numpy(), self.vectors.cpu().numpy(), k, device)
+        self.near = Neighbours.of(self.of_item.cpu().numpy(), self.vectors.cpu().numpy(), k, device, cache)
         return self.near
 
     def refresh(self) -> float:

@@ -1,12 +1,17 @@
 """Texts that say nearly the same: what is known of one product tells something of its neighbours in words."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
+from safetensors import torch as safetensors
 from torch import Tensor
+
+from seasonrec.encoders.vector_cache import alone, read_shard, write_shard
 
 ROWS = 1024  # texts compared with all others at a time, at most: their similarities to 20 k of them are 80 MB
 PAIRS = 1 << 28  # and no more pairs than these, of 1 GB
@@ -43,7 +48,14 @@ class Neighbours:
     cosine: Tensor
 
     @classmethod
-    def of(cls, text_of: NDArray, vectors: NDArray[np.float32], k: int, device: torch.device | str = "cpu") -> "Neighbours":
+    def of(
+        cls,
+        text_of: NDArray[np.int64],
+        vectors: NDArray[np.float32],
+        k: int,
+        device: torch.device | str = "cpu",
+        cache: Path | None = None,
+    ) -> "Neighbours":
         """Found by comparing all texts of items with each other.
 
         Args:
@@ -51,7 +63,25 @@ class Neighbours:
             vectors: of any length, one per text [n_texts, d]; zero: no text.
             k: neighbours of a text, itself included; fewer where there are not so many texts.
             device: that compares them.
+            cache: folder of those that were found before, 8 bytes x n_texts x k each; None keeps nothing.
         """
+        if cache is None:
+            return cls._found(text_of, vectors, k, device)
+        asked = hashlib.sha256(f"{k} {vectors.shape}".encode())
+        for array in (text_of, vectors):
+            asked.update(np.ascontiguousarray(array).data)
+        folder = cache / asked.hexdigest()[:32]
+        with alone(folder):  # another process that wants the same waits for it
+            for path in folder.glob("*.safetensors"):
+                if (data := read_shard(path)) is not None:
+                    kept = safetensors.load(data)
+                    return cls(kept["index"].long(), kept["cosine"])
+            found = cls._found(text_of, vectors, k, device)
+            write_shard(folder, safetensors.save({"index": found.index.int(), "cosine": found.cosine}))
+        return found
+
+    @classmethod
+    def _found(cls, text_of: NDArray[np.int64], vectors: NDArray[np.float32], k: int, device: torch.device | str) -> "Neighbours":
         used = np.unique(text_of[(vectors != 0).any(axis=1)[text_of]])
         directions = vectors[used]
         norm = np.linalg.norm(directions, axis=1, keepdims=True)

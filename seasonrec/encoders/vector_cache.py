@@ -90,7 +90,7 @@ def read_shard(path: Path) -> bytes | None:
         data = path.read_bytes()
     if path.stem == _name(data):
         return data
-    log.warning("%s is damaged: removed, its texts are encoded again", path)
+    log.warning("%s is damaged: removed, what it held is made again", path)
     path.unlink(missing_ok=True)
     return None
 

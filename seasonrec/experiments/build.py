@@ -93,7 +93,7 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
     neighbours = cfg.model.text_neighbours
     pool = None
     if neighbours:
-        near = texts.find_neighbours(neighbours.k, device_of(cfg.get("trainer")))
+        near = texts.find_neighbours(neighbours.k, device_of(cfg.get("trainer")), cache_folder(cfg) / "neighbours")
         pool = TextPool(texts.of_item.numpy(), near, neighbours.sharpness)
     moments = Moments(instantiate(cfg.seasons)(calendar=calendar_of(dataset)), pool, last_year=cfg.model.get("last_year", True))
     sizes = Sizes(

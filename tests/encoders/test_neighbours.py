@@ -50,6 +50,33 @@ def test_neighbours_are_texts_of_items_and_rows_of_all_texts():
     assert near.cosine[[1, 3]].eq(-np.inf).all()
 
 
+def test_neighbours_are_found_once_and_again_where_texts_or_their_number_differ_or_the_file_is_damaged(tmp_path, monkeypatch, caplog):
+    rng, compared = np.random.default_rng(3), []
+    monkeypatch.setattr(neighbours, "nearest", lambda *args: compared.append(args) or nearest(*args))
+    text_of, vectors = rng.integers(20, size=30), unit(rng.normal(size=(20, 6)))
+
+    def find(*args):
+        before = len(compared)
+        found, expected = Neighbours.of(*args, cache=tmp_path / "near"), Neighbours.of(*args)
+        assert (found.index.dtype, found.cosine.dtype) == (expected.index.dtype, expected.cosine.dtype)
+        assert found.index.equal(expected.index)
+        assert found.cosine.equal(expected.cosine)
+        return len(compared) - before == 2  # once to be compared with
+
+    assert find(text_of, vectors, 4)
+    assert not find(text_of, vectors, 4)
+    assert find(text_of, vectors, 5)
+    assert find(text_of[:10], vectors, 4)
+    assert find(text_of, vectors[:, ::-1], 4)
+    files = list((tmp_path / "near").glob("*/*.safetensors"))
+    assert len(files) == 4
+    for file in files:
+        file.write_bytes(b"something else")
+    assert find(text_of, vectors, 4)
+    assert "is damaged: removed" in caplog.text
+    assert not find(text_of, vectors, 4)
+
+
 def test_pooled_counts_by_hand():
     # Texts 0 and 1 have cosine .8, text 2 is alone, no item has text 3; items 0 and 1 share text 0.
     vectors = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0, 1], [1, 0, 0]], np.float32)

@@ -94,6 +94,7 @@ class Facts:
         self._users = TifuKnn(decay=LONG, k=n_users, alpha=0.0, mix=0.0)
         self._learned = lru_cache(maxsize=2)(self._learn)
         self._of_items = lru_cache(maxsize=2)(self._item_facts)
+        self._pool_of = lru_cache(maxsize=2)(lambda split: TextPool(texts[split].of_item.numpy(), texts[split].find_neighbours(k)))
 
     def rows(self, users: NDArray[np.int64], now: AsOf) -> Rows:
         """Candidates and features of a batch of users, who all ask at the same moment."""
@@ -123,13 +124,13 @@ class Facts:
         bought = past.n_bought
         most = np.argsort(-bought, kind="stable")[: self._sizes.max_items]
         kept = np.sort(most[bought[most] > 0])
-        texts = self._texts["test" if week >= self._weeks["test"].start else "validation"]
+        split = "test" if week >= self._weeks["test"].start else "validation"
         return Learned(
             kept,
             closed_form(past.interactions()[:, kept], self._l2),
             nearest_items(past.interactions(), self._k, 10.0),
-            texts.item_vectors(),
-            TextPool(texts.of_item.numpy(), texts.find_neighbours(self._k)),
+            self._texts[split].item_vectors(),
+            self._pool_of(split),
         )
 
     def _item_facts(self, now: AsOf) -> Float:

@@ -103,6 +103,8 @@ class RecommendConfig:
     k: int = 10
     new_only: bool = False
     output: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    cache: str | None = None
     n_threads: int | None = None
 
 

@@ -1,21 +1,24 @@
 """A trained run in use: recommendations for any users at any date."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date as Date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from seasonrec.data.dataset import Dataset
 from seasonrec.data.timeline import AsOf
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.lists import LISTS
 from seasonrec.evaluation.ranking import three_lists
 from seasonrec.experiments.build import Joint, dataset_of, joint_of, texts_of
+from seasonrec.experiments.config import explain
 from seasonrec.experiments.devices import device_of
 from seasonrec.experiments.fit import WEIGHTS, load_weights
 from seasonrec.experiments.record import read_record, refuse_other_data, what_is_missing
@@ -40,17 +43,28 @@ class Recommender:
         self.timeline = dataset.timeline
 
     @classmethod
-    def load(cls, run: str | Path) -> "Recommender":
+    def load(cls, run: str | Path, *, data: Mapping[str, Any] | None = None, cache: str | Path | None = None) -> "Recommender":
         """The final model of a run's folder, with the data it was trained on.
+
+        Args:
+            data: keys of the run's data config that have other values here, e.g. {"path": "purchases.csv"} where the file has moved.
+            cache: folder of prepared data and text vectors here; None: the run's.
 
         Raises:
             DataError: no finished run is there, or its data have changed since.
+            ConfigError: a key that the run's data config lacks.
         """
         run = Path(run)
         record = read_record(run)
         if not (run / FINAL / WEIGHTS).exists():
             raise DataError(f"{run}: there is no final model (status {record['status']!r}); {what_is_missing(record, run)}")
         cfg = OmegaConf.create(record["config"])
+        OmegaConf.set_struct(cfg, True)
+        try:
+            cfg.merge_with({"data": dict(data or {}), "paths": {"cache": str(cache)} if cache else {}})
+        except OmegaConfBaseException as error:
+            raise ConfigError(explain(error)) from error
+        OmegaConf.set_struct(cfg, False)
         return cls.of(cfg, unchanged(dataset_of(cfg), run), run)
 
     @classmethod

@@ -12,7 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import seasonrec
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments.fit import WEIGHTS
 from seasonrec.experiments.recommender import Recommender, users_of
@@ -165,6 +165,34 @@ def copy(run, tmp_path):
 
 def test_a_run_works_from_another_folder(copy, recommender):
     assert_frame_equal(seasonrec.load(copy).recommend(["u03"], FIRST), recommender.recommend(["u03"], FIRST))
+
+
+@pytest.fixture
+def moved(copy, purchases, tmp_path):
+    """A run whose data and cache do not lie where they lay when it was trained, and where its data lie."""
+    record = json.loads((copy / "run.json").read_text())
+    record["config"]["data"]["path"] = str(tmp_path / "gone.csv")
+    record["config"]["paths"]["cache"] = str(tmp_path / "gone.csv" / "cache")
+    (copy / "run.json").write_text(json.dumps(record))
+    return copy, shutil.copy(purchases, tmp_path / "here.csv")
+
+
+def test_data_that_have_moved_are_named(moved, command, recommender, tmp_path):
+    (run, purchases), cache, lists = moved, tmp_path / "cache", tmp_path / "lists.parquet"
+    wanted = recommender.recommend(["u03"], FIRST)
+    assert_frame_equal(seasonrec.load(run, data={"path": purchases}, cache=cache).recommend(["u03"], FIRST), wanted)
+    command("recommend", f"run={run}", f"data.path={purchases}", f"cache={cache}", "users=u03", f"date={FIRST}", f"output={lists}")
+    assert_frame_equal(pl.read_parquet(lists), wanted)
+
+
+def test_data_that_have_moved_but_are_not_named_are_an_error(moved, tmp_path):
+    with pytest.raises(DataError, match=r"gone\.csv"):
+        seasonrec.load(moved[0], cache=tmp_path / "cache")
+
+
+def test_a_key_that_the_run_s_data_lack_is_an_error(moved):
+    with pytest.raises(ConfigError, match=r"data\.pth: there is no such key; did you mean 'path'\?"):
+        seasonrec.load(moved[0], data={"pth": moved[1]})
 
 
 def test_data_that_have_changed_are_an_error(copy, purchases, tmp_path):

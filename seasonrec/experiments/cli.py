@@ -104,6 +104,7 @@ def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContex
         ConfigError: no such verb, or no configs.
     """
     import hydra
+    from omegaconf import OmegaConf
 
     from seasonrec.experiments.sweep.sweeper import register
 
@@ -124,6 +125,7 @@ def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContex
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a class of the user's own is named by its file in the folder that the command is called from
     register()
+    OmegaConf.register_new_resolver("choices", choices, replace=True)
     sys.argv = [f"seasonrec {name}", *words]
     try:
         with _hydra_raises():
@@ -164,6 +166,17 @@ def conf_dir() -> Path:
 def groups() -> list[str]:
     """The config groups that seasonrec ships, e.g. head/seasonal."""
     return sorted({path.parent.relative_to(conf_dir()).as_posix() for path in conf_dir().glob("*/**/*.yaml")})
+
+
+def choices(*, _root_: "DictConfig") -> str:
+    """For the help of a verb: the groups of its defaults list and those below them, a line each with its choices."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    own = [group for group in _root_.hydra.runtime.choices if not group.startswith("hydra/")]
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None  # it asks for this help
+    lines = hydra.format_config_groups(lambda group: group in own or group.rpartition("/")[0] in own)
+    return f"Config groups (group=choice):\n\n{lines}\n" if lines else ""
 
 
 def rewrite(name: str, arguments: Sequence[str]) -> list[str]:

@@ -126,6 +126,17 @@ def test_help_shows_the_choices_of_each_group(capsys):
     said = capsys.readouterr().out
     assert "logger: csv, many, mlflow, none, tensorboard, wandb\n" in said
     assert "trainer: auto, cpu, ddp, ddp_sim, fsdp, gpu\n" in said
+    assert "sweep/pruner: asha, hyperband, median, none\n" in said
+
+
+@pytest.mark.parametrize(("verb", "groups"), [("recommend", []), ("report", ["paths"]), ("reproduce", ["paths", "reproduce"])])
+def test_help_shows_no_groups_of_other_verbs(capsys, verb, groups):
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"])
+    said = capsys.readouterr().out
+    shown = said.partition("Config groups (group=choice):\n\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.partition(": ")[0] for line in shown] == groups
+    assert "Config (key=value" in said
 
 
 def test_the_config_of_a_job_is_shown_and_not_run(recommend, capsys):

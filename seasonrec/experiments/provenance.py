@@ -11,6 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from seasonrec.experiments.cores import n_cores
 from seasonrec.experiments.memory import gpu_torch
 
 
@@ -69,7 +70,7 @@ def machine() -> dict[str, Any]:
     return {
         "system": platform.platform(terse=True),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": n_cores(),
         "memory_gb": _memory_gb(),
         "gpu": torch.cuda.get_device_name() if torch else None,
     }

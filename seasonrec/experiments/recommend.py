@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seasonrec.errors import ConfigError
+from seasonrec.experiments.cores import n_cores
 from seasonrec.experiments.recommender import Recommender, users_of
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def recommend(cfg: DictConfig) -> None:
     path = Path(cfg.output) if cfg.output else None
     if path and path.suffix not in WRITERS:
         raise ConfigError(f"output {path}: wanted a name that ends in one of {', '.join(WRITERS)}")
-    torch.set_num_threads(cfg.n_threads or os.cpu_count() or 1)
+    torch.set_num_threads(cfg.n_threads or n_cores())
     moved = {key: value for key, value in cfg.data.items() if value is not None}
     recommender = Recommender.load(cfg.run, data=moved, cache=cfg.cache)
     table = recommender.recommend(users_of(cfg.users), str(cfg.date), k=cfg.k, new_only=cfg.new_only)

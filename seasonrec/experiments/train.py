@@ -1,7 +1,6 @@
 """The main job: data -> text encoder -> joint training -> full-catalogue evaluation -> report."""
 
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,6 +30,7 @@ from seasonrec.experiments.build import (
     refuse_raters,
     texts_of,
 )
+from seasonrec.experiments.cores import n_cores
 from seasonrec.experiments.examples import write_examples
 from seasonrec.experiments.fit import EPOCHS, LOSSES, Fit, Outcome
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
@@ -88,7 +88,7 @@ def resumed(cfg: DictConfig) -> DictConfig:
 
 def begin(cfg: DictConfig) -> None:
     """Sets threads and seeds."""
-    torch.set_num_threads(cfg.n_threads or os.cpu_count() or 1)
+    torch.set_num_threads(cfg.n_threads or n_cores())
     lightning.seed_everything(cfg.seed, verbose=False)
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from optuna.exceptions import ExperimentalWarning
 
 from seasonrec.errors import ConfigError
+from seasonrec.experiments.cores import n_cores
 from seasonrec.experiments.sweep.best import write_best
 from seasonrec.experiments.sweep.lease import Lease
 from seasonrec.experiments.sweep.report import write_study_report
@@ -97,7 +98,7 @@ def shared_out(words: Sequence[str], n_workers: int, gpus: int, group: str) -> l
         words: of the command line.
         gpus: of each worker.
     """
-    n_threads = max(1, (os.cpu_count() or 1) // n_workers)
+    n_threads = max(1, n_cores() // n_workers)
     own = {"n_threads": f"n_threads={n_threads}", "group": word("group", group)}
     if gpus > 1:  # the trainer whole, for how it shares batches and synchronises goes with its strategy
         own |= {"trainer": "trainer=ddp", "trainer.devices": f"trainer.devices={gpus}"}

@@ -98,7 +98,7 @@ def _is_alive(pid):
 
 
 def test_trials_get_their_share_of_the_machine_and_their_study_as_group(command, stand_in, monkeypatch, tmp_path):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("seasonrec.experiments.sweep.run.n_cores", lambda: 8)
     seen = tmp_path / "seen.txt"
     script = tmp_path / "echo.py"
     script.write_text(f"import sys; open({str(seen)!r}, 'a').write(' '.join(sys.argv[1:]) + chr(10)); sys.exit(1)")

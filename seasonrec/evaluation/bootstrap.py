@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
+MIN_USERS = 10  # of fewer, resampling finds a difference in one of seven cases or more where there is none
 CHUNK = 500  # resamples at a time: their weights over 5,000 users are 20 MB
 
 
@@ -28,6 +29,16 @@ def bootstrap_means(values: Float, users: NDArray, n_resamples: int = 1_000, see
     sizes = (min(CHUNK, n_resamples - done) for done in range(0, n_resamples, CHUNK))
     total, n = np.moveaxis(np.concatenate([np.tensordot(_weights(rng, size, n_users), by_user, 1) for size in sizes]), 1, 0)
     return np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
+
+
+def of_enough_users(resampled: Float, values: Float, users: NDArray) -> Float:
+    """Resampled means without the columns in which fewer than `MIN_USERS` users have a value, which are NaN: they tell nothing of others.
+
+    Args:
+        resampled: from `bootstrap_means` of the same values and users.
+    """
+    n_users = np.array([len(np.unique(users[~np.isnan(column)])) for column in values.T])
+    return np.where(n_users >= MIN_USERS, resampled, np.nan)
 
 
 def _weights(rng: np.random.Generator, n_resamples: int, n_users: int) -> Float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from seasonrec import metrics
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
-from seasonrec.evaluation.bootstrap import bootstrap_means, interval
+from seasonrec.evaluation.bootstrap import bootstrap_means, interval, of_enough_users
 from seasonrec.evaluation.calibration import Platt
 from seasonrec.evaluation.labels import SeasonLabels
 from seasonrec.evaluation.lists import Lists
@@ -69,10 +69,11 @@ class Evaluation:
         """One row per slice and metric: method, split, slice, metric, k, value, low, high, n_queries.
 
         `value` is the mean over the queries with truth in the slice (null if none), `low` and `high` its 95% bootstrap
-        interval over users. Overall numbers have no interval.
+        interval over users, null of fewer than `MIN_USERS` of them. Overall numbers have no interval.
         """
         n = (~np.isnan(self.values)).sum(0)
-        low, high = interval(bootstrap_means(self.values, self.user, n_resamples, seed))
+        resampled = bootstrap_means(self.values, self.user, n_resamples, seed)
+        low, high = interval(of_enough_users(resampled, self.values, self.user))
         without = np.full(len(self.overall), np.nan)
         columns = [*self.columns, *self.overall]
         return pl.DataFrame(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from seasonrec.errors import DataError
-from seasonrec.evaluation.bootstrap import bootstrap_means, interval
+from seasonrec.evaluation.bootstrap import bootstrap_means, interval, of_enough_users
 from seasonrec.evaluation.evaluate import Evaluation, means
 from seasonrec.evaluation.tables import HEADLINES
 
@@ -30,7 +30,8 @@ def compare(
 
     Columns: other, slice, metric, difference (method - other), low and high (95%), p (two-sided), p_holm (corrected over
     all rows of this table), detectable (the smallest true difference that these queries would show with 80% power at
-    alpha .05), detectable_holm (the same after Holm's strictest step over all rows of this table), n_queries.
+    alpha .05), detectable_holm (the same after Holm's strictest step over all rows of this table), n_queries. Of fewer than `MIN_USERS`
+    users there is a difference, and null for all that resampling would say.
 
     Args:
         others: at least one, evaluated on the same queries.
@@ -49,7 +50,8 @@ def compare(
             n = len(other.user), len(method.user)
             raise DataError(f"compare: the {n[0]} queries of {name!r} are not the method's {n[1]}; rank both on the same weeks")
     gaps = np.concatenate([method.select(pairs) - other.select(pairs) for other in others.values()], 1)
-    difference, resampled = means(gaps), bootstrap_means(gaps, method.user, n_resamples, seed)
+    difference = means(gaps)
+    resampled = of_enough_users(bootstrap_means(gaps, method.user, n_resamples, seed), gaps, method.user)
     low, high = interval(resampled)
     p = two_sided_p(difference, resampled)
     error = np.sqrt(means((resampled - means(resampled)) ** 2))
@@ -84,7 +86,8 @@ def standard_errors(n_tests: int = 1) -> float:
 def two_sided_p(difference: Float, resampled: Float) -> Float:
     """How often resampling alone moves the mean by as much as the difference seen, [n_columns]; NaN where there is none.
 
-    The resamples are shifted to mean 0, which is the null hypothesis. One is added above and below, so p is never 0.
+    The resamples are shifted to mean 0, which is the null hypothesis. One is added above and below, so p is never 0; without resamples
+    it is NaN.
 
     Args:
         difference: seen [n_columns].
@@ -92,7 +95,7 @@ def two_sided_p(difference: Float, resampled: Float) -> Float:
     """
     as_far = np.abs(resampled - difference) >= np.abs(difference)
     n = (~np.isnan(resampled)).sum(0)
-    return np.where(np.isnan(difference), np.nan, (1 + as_far.sum(0)) / (1 + n))
+    return np.where(np.isnan(difference) | (n == 0), np.nan, (1 + as_far.sum(0)) / (1 + n))
 
 
 def ratio(

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -24,7 +24,7 @@ from seasonrec.experiments.config import nearest
 from seasonrec.experiments.recommender import unchanged
 from seasonrec.experiments.record import FINISHED, JOINT, RECORD, read_record, read_table
 from seasonrec.experiments.report import write_comparison
-from seasonrec.experiments.settings import labels, refuse_mixtures, settings_of
+from seasonrec.experiments.settings import labels, refuse_mixtures, settings_of, told_apart
 from seasonrec.experiments.train import REFERENCE
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,9 @@ def finished_runs(folders: Sequence[Path]) -> list[FinishedRun]:
     refuse_mixtures({str(run.folder): run.record for run in finished})
     runs: dict[str, FinishedRun] = {}
     for run in finished:
-        same = repr((_experiment(run), run.seed, run.record["config"].get("baseline")))
+        # What a peer of another library was asked is in no config: its name in the table tells it apart.
+        methods = sorted(run.metrics["method"].unique())
+        same = repr((_experiment(run), run.seed, run.record["config"].get("baseline"), methods))
         before = runs.get(same, run)
         left_out, runs[same] = (run, before) if _went_further(before, run) else (before, run)
         if left_out is not runs[same]:
@@ -157,6 +159,10 @@ def finished_runs(folders: Sequence[Path]) -> list[FinishedRun]:
 
 def _went_further(one: FinishedRun, other: FinishedRun) -> bool:
     return one.metrics["split"].n_unique() > other.metrics["split"].n_unique()
+
+
+def _shortest_first(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    return sorted(runs, key=lambda run: run.metrics["split"].n_unique())
 
 
 def _experiment(run: FinishedRun) -> str:
@@ -170,28 +176,41 @@ def rows_of(runs: Sequence[FinishedRun]) -> list[Row]:
         experiments.setdefault(_experiment(run), []).append(run)
     groups = list(experiments.values())
     # Runs of one seed beside other baselines are one joint model.
-    joint_runs = {id(group): {run.seed: run for run in group if JOINT in run.metrics["method"]} for group in groups}
-    trained = [group for group in groups if joint_runs[id(group)]]
+    joint_runs = {id(group): {run.seed: run for run in _shortest_first(group) if JOINT in run.metrics["method"]} for group in groups}
+    trained, alone = ([group for group in groups if bool(joint_runs[id(group)]) == has] for has in (True, False))
     named = dict(zip(map(id, trained), labels([group[0].record for group in trained]), strict=True))
+    named |= {id(group): f"alone {label}".strip() for group, label in zip(alone, labels([each[0].record for each in alone]), strict=True)}
     joint = [Row(f"{JOINT} {named[id(group)]}".strip(), JOINT, named[id(group)], list(joint_runs[id(group)].values())) for group in trained]
     others = dict.fromkeys(method for run in runs for method in run.metrics["method"].unique(maintain_order=True) if method != JOINT)
-    by_label = [(named.get(id(group), "alone"), group) for group in groups]
-    return [*joint, *(row for method in others for row in _rows_of_peer(method, by_label))]
+    by_label = [(named[id(group)], group) for group in groups]
+    splits = set.intersection(*(set(run.metrics["split"]) for run in runs))
+    return [*joint, *(row for method in others for row in _rows_of_peer(method, by_label, splits))]
 
 
-def _rows_of_peer(method: str, groups: Sequence[tuple[str, Sequence[FinishedRun]]]) -> Iterator[Row]:
-    """A baseline's rows: experiments in which it has the same values share one, and so do seeds that it does not depend on."""
+def _rows_of_peer(method: str, groups: Sequence[tuple[str, Sequence[FinishedRun]]], splits: Collection[str]) -> Iterator[Row]:
+    """A baseline's rows: experiments in which it has the same values share one, and so do seeds that it does not depend on.
+
+    Args:
+        groups: the runs of each experiment, with its label.
+        splits: that all runs have.
+    """
+    every = [(label, run) for label, runs in groups for run in runs if method in run.metrics["method"]]
+    asked = [(run.record["config"].get("baseline") or {}).get(method) or {} for _, run in every]
+    runs_of: dict[str, list[FinishedRun]] = {}
+    for (label, run), setting in zip(every, told_apart(asked), strict=True):
+        runs_of.setdefault(" ".join(filter(None, (setting, label))), []).append(run)
     kinds: dict[frozenset, Row] = {}
-    for label, runs in groups:
-        distinct = {values: run for run in runs if (values := _values(run.metrics.filter(method=method)))}
-        if distinct:
-            kinds.setdefault(frozenset(distinct), Row(method, method, label, list(distinct.values())))
+    for label, runs in runs_of.items():
+        distinct = {_values(run.metrics.filter(pl.col("split").is_in(splits), method=method)): run for run in runs}
+        kinds.setdefault(frozenset(distinct), Row(method, method, label, list(distinct.values())))
     for row in kinds.values():
         yield row if len(kinds) == 1 else replace(row, name=f"{method} {row.label}".strip())
 
 
 def _values(metrics: pl.DataFrame) -> tuple:
-    return tuple(metrics.sort("split", "slice", "metric")["value"].round(9))
+    """All values by which a method is known; how far apart a list's texts are depends on who reads them."""
+    of_method = metrics.filter(~pl.col("metric").str.starts_with("distance@"))
+    return tuple(of_method.sort("split", "slice", "metric")["value"].round(9))
 
 
 def split_of(asked: str | None, runs: Sequence[FinishedRun]) -> str:
@@ -219,7 +238,7 @@ def reference_of(asked: str | None, rows: Sequence[Row], summary: pl.DataFrame) 
             return found[0]
         raise ConfigError(f"reference: no row is called {asked!r}; {nearest(asked, [row.name for row in rows])}")
     validation = summary.filter(split="validation")
-    scale = validation.filter(method=REFERENCE)
+    scale = validation.filter(method=next((row.name for row in rows if row.method == REFERENCE), REFERENCE))
     candidates = [row for row in rows if row.method == JOINT] or list(rows)
     if scale.is_empty() or len(candidates) == 1:
         return candidates[0]

@@ -28,6 +28,7 @@ from seasonrec.evaluation.scorer import Scorer
 from seasonrec.evaluation.selection import Selection
 from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import HEADLINES, leaderboard
+from seasonrec.schema import DAY
 from seasonrec.seasons.calendar import Calendar
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,8 @@ class Judge:
                 lists[split],
                 self.dataset.timeline,
                 self.labels,
-                holidays=self._calendar.windows(fourth_day(lists[split].queries)),
+                # At noon, so that it is the fourth day west of Greenwich too.
+                holidays=self._calendar.windows(fourth_day(lists[split].queries) + DAY // 2),
                 vectors=vectors,
                 platt=platt if split == "test" else None,
             )

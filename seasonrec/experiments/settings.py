@@ -25,7 +25,6 @@ IRRELEVANT: Final = (
     "eval.n_resamples",
     "eval.n_paired",
     "eval.split",
-    "eval.rolling",
     "callbacks.progress",
     "callbacks.checkpoints",
     "trainer.enable_progress_bar",
@@ -72,10 +71,15 @@ def labels(records: Sequence[Record]) -> list[str]:
     not tell all of them apart, the keys of their configs that do. Keys are as short as they can be.
     """
     asked = [_asked(record, _words(records)) for record in records]
-    named = [_named(each) for each in _differing(asked)]
+    named = told_apart(asked)
     if len(set(named)) < len(named):
-        named = [_named(each) for each in _differing([settings_of(record) for record in records])]
+        named = told_apart([settings_of(record) for record in records])
     return [name if named.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(named)]
+
+
+def told_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each of several settings in words, by what differs between them; "" where nothing does."""
+    return [_named(each) for each in _differing([_leaves(each) for each in settings])]
 
 
 def _words(records: Sequence[Record]) -> list[str]:

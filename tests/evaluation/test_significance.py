@@ -92,13 +92,29 @@ def test_a_method_against_itself_differs_nowhere():
 
 
 def test_one_eager_user_does_not_make_a_difference_significant():
-    gaps = np.append(np.ones(300), [-0.2, -0.1, 0.1, 0.2, -0.1, 0.1])[:, None]
+    gaps = np.append(np.ones(300), [-0.2, -0.1, 0.1, 0.2, -0.1, 0.1, -0.2, 0.2, -0.1])[:, None]
     zero = evaluation(gaps * 0)
     as_users = compare(evaluation(gaps), {"b": zero}, pairs=PAIRS[:1])
-    one_user = np.append(np.zeros(300, int), np.arange(1, 7))
+    one_user = np.append(np.zeros(300, int), np.arange(1, 10))
     clustered = compare(evaluation(gaps, one_user), {"b": evaluation(gaps * 0, one_user)}, pairs=PAIRS[:1])
     assert as_users["p"][0] < 0.001
     assert clustered["p"][0] > 0.05
+
+
+@pytest.mark.parametrize(("n_users", "tested"), [(1, False), (9, False), (10, True)])
+def test_a_few_users_have_a_difference_and_no_test(n_users, tested):
+    # However often they are drawn, users who all gain by the same say that everybody gains.
+    gaps = np.full((100, 2), np.nan)
+    gaps[:, 0] = np.random.default_rng(0).normal(size=100)
+    gaps[:n_users, 1] = 0.1
+    table = compare(evaluation(gaps), {"b": evaluation(gaps * 0)}, pairs=PAIRS)
+    few = table.row(1, named=True)
+    assert (few["difference"], few["n_queries"]) == (pytest.approx(0.1), n_users)
+    assert all((few[name] is not None) == tested for name in ("low", "high", "p", "p_holm", "detectable", "detectable_holm"))
+    many = table.row(0, named=True)
+    assert (many["detectable_holm"] > many["detectable"]) == tested  # what was not tested is of no family
+    cells = evaluation(gaps).table("a", "test").filter(slice="all", metric="recall@50").row(0, named=True)
+    assert (cells["low"] is not None, cells["high"] is not None) == (tested, tested)
 
 
 def test_holm_corrects_over_all_methods_and_columns_of_the_table():

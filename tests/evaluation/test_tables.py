@@ -95,6 +95,9 @@ def test_differences_end_with_the_smallest_that_every_test_can_show():
         "| detectable | 0.0250 |",
         "| detectable after Holm | 0.0350 |",
     ]
+    assert r"b & \textbf{+0.1000 (p $<$ 0.001)}" in differences(compared(), "m").latex()
+    few = differences(compared().with_columns(p_holm=pl.lit(None, pl.Float64)), "m").markdown()
+    assert few.splitlines()[2:4] == ["| a | +0.0100 (p –) |", "| b | +0.1000 (p –) |"]
     without = differences(compared().drop("detectable_holm"), "m").markdown()
     assert "after Holm" not in without
 
@@ -107,5 +110,7 @@ def test_changes_show_the_mean_and_the_difference_to_the_whole_model():
     assert lines[0].startswith("| variant | seeds | all NDCG@10 | all R@50 |")
     assert lines[2].startswith("| whole | 3 | 0.3000 ±0.0100 | – |")
     assert lines[3].startswith("| less | 1 | **0.2000 (-0.1000, -0.1200 to -0.0800, p < 0.001)** | – |")
+    few = table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ("difference_low", "difference_high", "p_holm"))
+    assert changes(few, "whole").markdown().splitlines()[3].startswith("| less | 1 | 0.2000 (-0.1000, p –) | – |")
     alone = changes(table.head(1).drop(names[5:]), "whole").markdown()
     assert "| whole | 3 | 0.3000 ±0.0100 | – |" in alone

@@ -197,6 +197,63 @@ def test_runs_beside_other_baselines_are_one_joint_model_and_keep_their_baseline
     assert [run.seed for run in rows[0].runs] == [0, 1]
 
 
+def alone(run, folder, method, **config):
+    """The run as one that has a single method, not the joint model."""
+    copy = changed(run, folder, **config)
+    metrics = read_table(copy, "metrics").filter(method="popular_4_weeks").with_columns(method=pl.lit(method))
+    metrics.write_csv(copy / "metrics.csv")
+    return copy
+
+
+def test_peers_that_no_config_tells_apart_are_all_kept(experiments, tmp_path):
+    peers = [alone(experiments / "base0", tmp_path / name, name, baseline={}) for name in ("sasrec", "lightgbm")]
+    rows = rows_of(finished_runs([experiments / "base0", *peers]))
+    assert [row.name for row in rows] == ["joint", "personal_frequency", "popular_4_weeks", "sasrec", "lightgbm"]
+
+
+def test_a_baseline_of_two_settings_is_two_rows_and_no_mean_of_them(experiments, tmp_path):
+    settings = {name: {"tifu_knn": {"k": 5, "decay": decay}} for name, decay in (("fast", 0.9), ("slow", 0.99))}
+    fast, slow = (alone(experiments / "base0", tmp_path / name, "tifu_knn", baseline=of) for name, of in settings.items())
+    rows = rows_of(finished_runs([fast, scaled(slow, "tifu_knn", 0.5)]))
+    assert [(row.name, len(row.runs)) for row in rows] == [("tifu_knn decay=0.9 alone", 1), ("tifu_knn decay=0.99 alone", 1)]
+    first, second = (value(row.summary, split="test")["value"] for row in rows)
+    assert second == pytest.approx(first / 2)
+
+
+def test_baselines_of_two_encoders_have_names_of_their_own(experiments, tmp_path):
+    encoder = read_record(experiments / "base0")["config"]["encoder"]
+    runs = [
+        scaled(alone(experiments / "base0", tmp_path / model, "text_knn", encoder=encoder | {"model": model}), "text_knn", by)
+        for model, by in (("minilm", 1.0), ("bge", 0.5))
+    ]
+    assert [row.name for row in rows_of(finished_runs(runs))] == ["text_knn alone model=minilm", "text_knn alone model=bge"]
+
+
+def test_how_far_texts_are_apart_does_not_make_a_baseline_two_and_the_best_is_still_found(experiments, tmp_path):
+    other = scaled(changed(experiments / "fast0", tmp_path / "other"), "joint", 1.5)
+    apart = pl.col("metric").str.starts_with("distance@")
+    metrics = read_table(other, "metrics").with_columns(value=pl.when(apart).then(pl.col("value") / 2).otherwise("value"))
+    assert metrics.filter(apart).height
+    metrics.write_csv(other / "metrics.csv")
+    rows = rows_of(finished_runs([experiments / "base0", other]))
+    assert [row.method for row in rows] == ["joint", "joint", "personal_frequency", "popular_4_weeks"]
+    summary = pl.concat([row.summary for row in rows])
+    assert aggregate.reference_of(None, rows, summary) is rows[1]
+
+
+def test_the_reference_is_found_also_where_the_scale_has_two_rows(experiments, tmp_path):
+    other = scaled(scaled(changed(experiments / "fast0", tmp_path / "other"), "joint", 1.5), "personal_frequency", 1.1)
+    rows = rows_of(finished_runs([experiments / "base0", other]))
+    assert [row.method for row in rows].count("personal_frequency") == 2
+    assert aggregate.reference_of(None, rows, pl.concat([row.summary for row in rows])) is rows[1]
+
+
+def test_runs_that_roll_otherwise_are_other_experiments(experiments, tmp_path):
+    evaluation = read_record(experiments / "base0")["config"]["eval"]
+    runs = [changed(experiments / "base0", tmp_path / str(every), eval=evaluation | {"rolling": {"every": every}}) for every in (13, 4)]
+    assert [row.name for row in rows_of(finished_runs(runs))][:2] == ["joint every=13", "joint every=4"]
+
+
 def test_runs_of_other_data_are_refused_also_where_all_else_is_equal(experiments, tmp_path):
     other = changed(experiments / "base0", tmp_path / "other")
     record = read_record(other)

@@ -3,12 +3,14 @@
 import importlib
 import io
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from polars.testing import assert_frame_equal
 from rich.console import Console
 
+from seasonrec.data.dataset import Shop
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments import judge as judging
 from seasonrec.experiments.judge import Judge, code_digest
@@ -178,3 +180,15 @@ def test_the_leaderboard_shows_test_weeks(judge):
     assert "test weeks" in shown
     value = judge.of("popular_4_weeks", "test").filter(slice="all", metric="ndcg@10")["value"][0]
     assert f"{value:.4f}" in shown
+
+
+def test_a_week_s_holiday_is_that_of_its_fourth_day_where_the_shop_is(composed, dataset, tmp_path):
+    # Weeks begin on Mondays: their fourth day is a Thursday, also west of Greenwich, where at midnight UTC it is Wednesday still.
+    asked = []
+    judge = judge_of(composed(), replace(dataset, shop=Shop(timezone="America/Los_Angeles")), tmp_path)
+    windows = judge._calendar.windows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(judge._calendar), "windows", lambda calendar, time: asked.append(time) or windows(time))
+        judge.judge("by_row", {"validation": judge.rank("by_row", ByRow([]), "validation")}, calibrate=False)
+    days = judge._calendar.local_days(asked[0])
+    assert set((days.astype(int) + 3) % 7) == {3}  # as 1 January 1970 was, a Thursday

@@ -29,9 +29,10 @@ def compare(
     """How much better a method is than each other one, per (slice, metric), by a paired bootstrap over users.
 
     Columns: other, slice, metric, difference (method - other), low and high (95%), p (two-sided), p_holm (corrected over
-    all rows of this table), detectable (the smallest true difference that these queries would show with 80% power at
-    alpha .05), detectable_holm (the same after Holm's strictest step over all rows of this table), n_queries. Of fewer than `MIN_USERS`
-    users there is a difference, and null for all that resampling would say.
+    all rows of this table), p_primary (of the best other method of each pair alone, corrected over the pairs: the benchmark's
+    primary test, which further methods do not weaken; null elsewhere), detectable (the smallest true difference that these
+    queries would show with 80% power at alpha .05), detectable_holm (the same after Holm's strictest step over all rows of this
+    table), n_queries. Of fewer than `MIN_USERS` users there is a difference, and null for all that resampling would say.
 
     Args:
         others: at least one, evaluated on the same queries.
@@ -54,6 +55,7 @@ def compare(
     resampled = of_enough_users(bootstrap_means(gaps, method.user, n_resamples, seed), gaps, method.user)
     low, high = interval(resampled)
     p = two_sided_p(difference, resampled)
+    best = _best_others(np.stack([means(other.select(pairs)) for other in others.values()]))
     error = np.sqrt(means((resampled - means(resampled)) ** 2))
     return pl.DataFrame(
         {
@@ -65,11 +67,18 @@ def compare(
             "high": high,
             "p": p,
             "p_holm": holm(p),
+            "p_primary": holm(np.where(best.ravel(), p, np.nan)),
             "detectable": standard_errors() * error,
             "detectable_holm": standard_errors(int((~np.isnan(p)).sum())) * error,
             "n_queries": (~np.isnan(gaps)).sum(0),
         }
     ).with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def _best_others(values: Float) -> NDArray[np.bool_]:
+    """Which of several methods has the largest value of each column, the first of equal ones, [n_methods, n_columns]."""
+    best = np.argmax(np.nan_to_num(values, nan=-np.inf), axis=0)
+    return (np.arange(len(values))[:, None] == best) & ~np.isnan(values)
 
 
 def standard_errors(n_tests: int = 1) -> float:

@@ -191,7 +191,8 @@ def _tile(pair: Pair, values: Mapping[str, float], best: str, significance: pl.D
 def _p_value(significance: pl.DataFrame | None, peer: str, pair: Pair) -> str:
     if significance is None:
         return ""
-    p = significance.filter(other=peer, slice=pair[0], metric=pair[1])["p_holm"].drop_nulls()
+    primary = "p_primary" if "p_primary" in significance.columns else "p_holm"  # runs from before there was one
+    p = significance.filter(other=peer, slice=pair[0], metric=pair[1])[primary].drop_nulls()
     return f", {p_text(p[0])}" if len(p) else ""
 
 

@@ -127,6 +127,20 @@ def test_holm_corrects_over_all_methods_and_columns_of_the_table():
     assert table["p_holm"].min() == pytest.approx(4 * table["p"].min())
 
 
+def test_the_primary_test_is_that_of_the_best_other_method_of_each_column_whatever_stands_beside_it():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(60, 2))
+    gains = {"weak": [0.09, 0.08], "best at recall": [0.05, 0.02], "best at ndcg": [0.01, 0.05]}
+    others = {name: evaluation(a + rng.normal(size=(60, 2)) / 10 - gain) for name, gain in gains.items()}
+    table = compare(evaluation(a), others, pairs=PAIRS)
+    primary = table.filter(table["p_primary"].is_not_null())
+    assert primary.select("other", "metric").rows() == [("best at recall", "recall@50"), ("best at ndcg", "ndcg@10")]
+    np.testing.assert_allclose(primary["p_primary"], holm(primary["p"].to_numpy()))
+    del others["weak"]
+    fewer = compare(evaluation(a), others, pairs=PAIRS)
+    assert fewer["p_primary"].to_list() == table["p_primary"].to_list()[2:]
+
+
 def test_a_column_without_queries_is_null_and_not_significant():
     values = np.random.default_rng(0).normal(size=(20, 2))
     values[:, 1] = np.nan

@@ -87,17 +87,17 @@ def total(own: Tensor) -> Tensor:
     return _Total.apply(own) if n_processes() > 1 else own
 
 
-def mean_row(own: Tensor) -> Tensor | None:
-    """The mean of the rows of all processes, with gradients, [d]; None where nobody has any.
+def mean_row(own: Tensor) -> tuple[Tensor, int]:
+    """The mean of the rows of all processes, with gradients, [d], and how many there are; 0 where nobody has any.
 
     Args:
         own: [n_own, d], with n_own = 0 too.
     """
     if n_processes() == 1:
-        return own.mean(0) if len(own) else None
+        return own.mean(0) if len(own) else own.sum(0), len(own)
     rows = own.float()
     summed = total(torch.cat([rows.sum(0), rows.new_tensor([len(rows)])]))
-    return summed[:-1] / summed[-1] if summed[-1] else None
+    return summed[:-1] / summed[-1].clamp(min=1), int(summed[-1])
 
 
 def widen(lowest: Tensor, highest: Tensor) -> None:

@@ -141,7 +141,6 @@ class CatalogueTexts(nn.Module):
 
         It goes on from where the frozen blocks have brought them, as steps do: a model that is loaded has the vectors of the trained one.
         """
-        self._contexts.clear()
         fresh = torch.from_numpy(self.encoder.encode_tokens(self._prefix.tokens))
         moved = 1 - nn.functional.cosine_similarity(self.vectors.cpu(), fresh)[fresh.any(1)]
         self.vectors.copy_(fresh)
@@ -167,12 +166,17 @@ class CatalogueTexts(nn.Module):
         return Texts(vectors, self.of_item, self.of_user, self._context(context), self._texts, self.encoder, self.near)
 
     def _drawn(self, bought: Tensor, candidates: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Distinct texts to learn from, and the inverse of each one's chance to be drawn, [n] each; the same in all processes."""
+        """Distinct texts to learn from, and the inverse of each one's chance to be drawn, [n] each; the same in all processes.
+
+        Blank ones teach nothing, and a process that had no other would stay behind where the rest exchange gradients.
+        """
         rows = self.of_item[bought].cpu().numpy()
         # By the step's own purchases: nothing to keep for a training that is resumed.
         rng = np.random.default_rng(zlib.crc32(rows.tobytes()))
         of_bought = np.unique(rows)
         others = np.setdiff1d((self.of_item if candidates is None else self.of_item[candidates]).cpu().numpy(), of_bought)
+        has_words = self._prefix.tokens.lengths > 0
+        of_bought, others = of_bought[has_words[of_bought]], others[has_words[others]]
         n_bought = min(len(of_bought), max(self.n_fresh - len(others), -(-self.n_fresh // 2)))
         drawn = [rng.permutation(of_bought)[:n_bought], rng.permutation(others)[: self.n_fresh - n_bought]]
         weight = [
@@ -183,7 +187,7 @@ class CatalogueTexts(nn.Module):
     def _context(self, text: str) -> Tensor:
         if self.trained and self.training:
             return self.encoder(self._prefix.of(text))[0]
-        if text not in self._contexts:
+        if self.trained or text not in self._contexts:  # while it learns, by the encoder as it is now: a resumed training keeps none
             self._contexts[text] = self.encoder.encode([text])[0]
         # Kept as an array, made a tensor here: one that was made while nothing learns could not be learnt from, nor follow the model
         # to another device.

@@ -393,8 +393,9 @@ class TextEncoder(nn.Module):
     def _run(self, tokens: Tokens, batch_tokens: int, report: Callable[[int], None]) -> NDArray[np.float32]:
         """The vector of each text, [n, d_model], the longest texts first."""
         vectors = np.zeros((len(tokens), self.d_model), np.float32)
-        # Autocast keeps the weights that it has rounded until its outermost context ends: once for all batches. Not in inference_mode.
-        with self._evaluating(), torch.no_grad(), self._precision():
+        # Whatever the precision of a training that asks, as in `below`. Autocast keeps the weights that it has rounded until its outermost
+        # context ends: once for all batches. Not in inference_mode.
+        with self._evaluating(), torch.no_grad(), torch.autocast(self.device.type, enabled=False), self._precision():
             for rows in tokens.batches(batch_tokens):
                 vectors[rows] = self(tokens.take(rows), batch_tokens).cpu().numpy()
                 report(len(rows))

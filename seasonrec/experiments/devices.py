@@ -23,7 +23,7 @@ def device_of(trainer: DictConfig | None) -> torch.device:
     accelerator = trainer.get("accelerator", "auto") if trainer else "auto"
     if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
         return torch.device("cpu")
-    place = int(os.environ.get("LOCAL_RANK", 0))
+    place = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
     of_trainer = named(trainer) if trainer else None
     index = int(of_trainer[place]) if of_trainer else place
     return torch.device("cuda", index if index < torch.cuda.device_count() else 0)  # a run may be loaded where there are fewer

@@ -48,10 +48,13 @@ class Centre(nn.Module):
             known: whether each user has a history [B].
         """
         mean = self.mean
-        if self.training and (of_batch := mean_row(vectors[known])) is not None:
-            mean = of_batch
-            self.n_batches += 1
-            self.mean.lerp_(mean.detach().to(self.mean.dtype), max(self.momentum, 1 / float(self.n_batches)))
+        if self.training:
+            of_batch, n_users = mean_row(vectors[known])
+            # A single user is their own mean: less it, nothing would be left to learn from.
+            mean = of_batch if n_users > 1 else self.mean.clone()
+            if n_users:
+                self.n_batches += 1
+                self.mean.lerp_(of_batch.detach().to(self.mean.dtype), max(self.momentum, 1 / float(self.n_batches)))
         return (vectors - mean) * known[:, None]
 
 

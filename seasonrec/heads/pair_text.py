@@ -39,7 +39,9 @@ class PairText(nn.Module):
         query, column = self._asked(batch)
         row = texts.of_item[column if batch.candidate is None else batch.candidate[column]]
         pairs = [batch.user_words[at] for at in query.tolist()], [texts.words[at] for at in row.tolist()]
-        score = self.rating(texts.encoder.pooled(texts.encoder.tokenize_pairs(*pairs))).squeeze(1)
+        pooled = texts.encoder.pooled(texts.encoder.tokenize_pairs(*pairs))
+        with torch.autocast(pooled.device.type, enabled=False):  # bfloat16 knows ratings of 4 to 5 in steps of 1/32 only
+            score = self.rating(pooled).squeeze(1)
         return score.new_zeros(len(batch.user), batch.n_candidates).index_put((query, column), score)
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:

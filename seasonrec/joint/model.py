@@ -68,7 +68,7 @@ class JointModel(nn.Module):
             detach_heads: the mixed score sends no gradients into the heads, only into the mixer.
         """
         batch, texts = self.seen(batch), self.texts(batch.moment.context, batch.truth_items(), batch.candidate)
-        # float32 whatever the trainer's precision: small differences of scores decide, and losses need them.
+        # Mixing and losses are in float32, whatever the precision in which the trainer runs the heads.
         by_head = {name: head(batch, texts).float() for name, head in self.heads.items()}
         mixed = self.mixer({name: s.detach() for name, s in by_head.items()} if detach_heads else by_head, batch)
         first, *others = mixed.values()

@@ -85,6 +85,16 @@ def test_all_candidates_lend_gradients_where_there_is_room(word_encoder, n_fresh
     assert step.vectors.requires_grad == bool(n_fresh)
 
 
+@pytest.mark.parametrize("n_fresh", [1, 2, 50])
+def test_a_blank_text_is_never_drawn_to_learn_from(word_encoder, n_fresh):
+    texts = texts_of(word_encoder(learns=True), n_fresh=n_fresh)
+    for bought in ([2], [2, 0], [4, 2, 1]):  # item 2 has none
+        rows, weight = texts._drawn(torch.tensor(bought), None)
+        assert len(rows) == len(weight) == min(n_fresh, 4)
+        assert all(texts._texts[row] for row in rows.tolist())
+    assert len(texts._drawn(torch.tensor([2]), torch.tensor([2]))[0]) == 0
+
+
 def test_gradients_of_drawn_texts_are_on_average_those_of_all_candidates(word_encoder):
     texts, of = texts_of(word_encoder(learns=True), n_fresh=2), torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
 
@@ -127,6 +137,16 @@ def test_the_season_s_words_are_fresh_in_training(word_encoder):
     assert not texts.eval()("summer").context.requires_grad
 
 
+def test_the_season_s_words_are_read_by_a_learning_encoder_as_it_is_in_evaluation_too(word_encoder):
+    # A checkpoint has the encoder and the vectors of the last refresh: nothing else may stay from one epoch to the next.
+    encoder = word_encoder(learns=True)
+    texts = texts_of(encoder).eval()
+    before = texts("red summer").context
+    with torch.no_grad():
+        encoder.words.neg_()
+    torch.testing.assert_close(texts("red summer").context, -before)
+
+
 @pytest.mark.parametrize(("learns", "training"), [(False, True), (True, False)])
 def test_nothing_is_fresh_in_evaluation_or_with_a_frozen_encoder(word_encoder, learns, training):
     encoder = word_encoder(learns=learns)
@@ -136,7 +156,7 @@ def test_nothing_is_fresh_in_evaluation_or_with_a_frozen_encoder(word_encoder, l
     step = texts("summer", torch.tensor([0, 1]))
     assert not step.vectors.requires_grad
     texts("summer", torch.tensor([0, 1]))
-    assert encoder.encoded[n_encoded:] == ["summer"]  # once
+    assert encoder.encoded[n_encoded:] == ["summer"] * (2 if learns else 1)  # once, where it cannot change
 
 
 def test_old_vectors_stay_until_they_are_refreshed(word_encoder):

@@ -396,3 +396,10 @@ def test_minilm_sorts_products_by_meaning():
     encoder = TextEncoder.load(MINILM)
     tree, lights, cat = encoder.encode(["christmas tree", "holiday string lights", "cat litter"])
     assert tree @ lights > tree @ cat + 0.1
+
+
+def test_a_text_has_the_same_vector_whoever_asks_for_it(tiny_bert):
+    encoder = TextEncoder.load(str(tiny_bert), dtype="float32")
+    alone = encoder.encode(["red candle", "large"])
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(encoder.encode(["red candle", "large"]), alone)

@@ -40,6 +40,16 @@ def test_a_process_encodes_and_ranks_on_the_gpu_that_the_trainer_gives_it(monkey
     assert device_of(trainer) == torch.device("cpu")
 
 
+def test_a_batch_system_says_which_gpu_is_whose(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("SLURM_LOCALID", "5")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert device_of(OmegaConf.create({"accelerator": "gpu", "devices": 8})) == torch.device("cuda:5")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # each task sees its own alone
+    assert device_of(OmegaConf.create({"accelerator": "gpu", "devices": 8})) == torch.device("cuda:0")
+
+
 @pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")  # elsewhere's have numbers
 def test_a_fit_with_another_device_for_encoding_and_ranking_finds_the_same(composed, dataset, tmp_path, monkeypatch):
     week, users = dataset.split.validation[0], np.arange(20)

@@ -116,6 +116,18 @@ def test_the_centre_sends_gradients_through_the_batch_s_mean():
     torch.testing.assert_close(vectors.grad[:, 0], torch.tensor([2 / 3, 0, -1 / 3, -1 / 3]))
 
 
+def test_a_single_user_is_centred_on_the_mean_of_the_batches_before():
+    centre, only = Centre(3), torch.tensor([False, True])
+    before = torch.randn(4, 3) + 5
+    centre(before, KNOWN)
+    vectors = torch.randn(2, 3, requires_grad=True)
+    centred = centre(vectors, only)
+    torch.testing.assert_close(centred[1], vectors[1] - before[KNOWN].mean(0))
+    torch.testing.assert_close(centre.mean, torch.stack([before[KNOWN].mean(0), vectors[1]]).mean(0).detach())
+    centred.sum().backward()
+    assert vectors.grad.tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
 def test_a_batch_of_users_without_history_moves_no_centre():
     centre = Centre(3)
     assert centre(torch.randn(2, 3), torch.tensor([False, False])).eq(0).all()

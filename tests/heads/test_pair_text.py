@@ -52,6 +52,15 @@ def by_itself(head, encoder, user, item):
     return (pooled @ head.rating.weight.T + head.rating.bias)[0, 0]
 
 
+def test_ratings_are_no_coarser_in_a_training_with_half_the_bits(small_shop, head, texts):
+    batch = replace(small_shop.batch(), user_words=USER_WORDS)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = head(batch, texts(batch))
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores, scores.bfloat16().float())
+    assert len(scores.unique()) > 40
+
+
 def test_each_pair_is_rated_by_its_two_texts_alone(small_shop, head, texts, encoder):
     batch = replace(small_shop.batch(), user_words=USER_WORDS)
     scores, words = head(batch, texts(batch)), small_shop.texts.item_words()

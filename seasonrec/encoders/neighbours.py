@@ -87,10 +87,10 @@ class Neighbours:
         norm = np.linalg.norm(directions, axis=1, keepdims=True)
         if not np.allclose(norm, 1, atol=1e-3):  # an encoder that does not normalise; others keep their last digits
             directions = directions / norm
+        k = min(k, max(len(used), 1))
         index, cosine = torch.zeros(len(vectors), k, dtype=torch.int64), torch.full((len(vectors), k), -torch.inf)
         if len(used):
             near, cosine_of_used = nearest(directions, k, device)
-            index, cosine = index[:, : near.shape[1]], cosine[:, : near.shape[1]]
             index[used], cosine[used] = torch.from_numpy(used[near]), torch.from_numpy(cosine_of_used)
         return cls(index, cosine)
 

@@ -32,6 +32,7 @@ SUMMARY, TESTS, RUNS = "summary.csv", "significance.csv", "runs.csv"
 MARKDOWN, LATEX = "report.md", "report.tex"
 WIDTH: Final = 240  # characters; a table takes what it needs
 FLOOR: Final = 0.01  # of a corrected p, above which a reader is told that more resamples are needed
+WHERE_RUNS_ARE: Final = "give folders of runs, e.g. outputs/train/* or multirun/train/<time>"
 SEEDS_NOTE: Final = "A value is the mean over seeds, ± half its 95% Student interval; of one seed there is no interval."
 
 
@@ -99,18 +100,23 @@ def report(cfg: DictConfig) -> pl.DataFrame:
 def folders_of(given: str | Sequence[str]) -> list[Path]:
     """The folders of runs under what a command line gives: run folders, folders of them such as a multirun's, patterns with *.
 
+    A folder without a run among several is left out with a warning: a command that was mistyped leaves one.
+
     Raises:
-        DataError: one of them leads to no run.
+        DataError: one of them does not exist, or none leads to a run.
     """
     folders: list[Path] = []
     for pattern in map(str.strip, given.split(",") if isinstance(given, str) else given):
         places = [pattern] if Path(pattern).exists() else sorted(glob(pattern), key=_in_order)
-        found = [run for place in places for run in _runs_under(Path(place))]
-        if not found:
-            raise DataError(
-                f"report: no {RECORD} in or under {pattern}; give folders of runs, e.g. outputs/train/* or multirun/train/<time>"
-            )
-        folders += found
+        found = {place: _runs_under(Path(place)) for place in places}
+        empty = [place for place, runs in found.items() if not runs]
+        if not places or (len(empty) == len(places) and not Path(pattern).exists()):
+            raise DataError(f"report: no {RECORD} in or under {pattern}; {WHERE_RUNS_ARE}")
+        for place in empty:
+            log.warning("left out: no %s in or under %s", RECORD, place)
+        folders += [run for runs in found.values() for run in runs]
+    if not folders:
+        raise DataError(f"report: no {RECORD} in or under {given}; {WHERE_RUNS_ARE}")
     return list({folder.resolve(): folder for folder in folders}.values())
 
 

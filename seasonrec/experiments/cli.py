@@ -28,7 +28,9 @@ REPRODUCE: Final = ("reproduce", "words", "runs", "folder", "paths", "hydra")  #
 FLAGS_WITH_VALUE: Final = frozenset(
     ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
 )
+PLACES: Final = frozenset(("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"))
 FAILED: Final = 2  # exit status after an error that the user can mend; 1 is Python's own after a traceback
+INTERRUPTED: Final = 130  # by Ctrl-C, as shells have it
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,15 @@ def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
         words = [_as_text(word) if word.startswith("users=") else word for word in words]
     if name == "train" and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0:
         words += ["hydra.output_subdir=null", "hydra/job_logging=none"]  # of several processes, that of rank 0 writes
+    words = _places_first(words)
     return [*words, "--multirun"] if _is_sweep(words) else words
+
+
+def _places_first(words: Sequence[str]) -> list[str]:
+    """The words, those that say where configs lie first: Hydra's parser takes no overrides after such a flag that stands among them."""
+    of_flag = [False, *(word in PLACES for word in words)]
+    place = [word in PLACES or after for word, after in zip(words, of_flag, strict=False)]
+    return [*compress(words, place), *compress(words, map(not_, place))]
 
 
 def _run_in(resume: str) -> str:
@@ -296,7 +306,7 @@ def plain_errors() -> Iterator[None]:
     """While open, an error that the user can mend ends the program with one message on stderr, any other with its traceback.
 
     Raises:
-        SystemExit: status 2, after such an error.
+        SystemExit: status 2, after such an error; 130, after Ctrl-C.
     """
     from hydra.errors import CompactHydraException
 
@@ -305,6 +315,9 @@ def plain_errors() -> Iterator[None]:
     except (SeasonrecError, CompactHydraException) as error:
         print(f"error: {_in_words(error)}", file=sys.stderr)
         raise SystemExit(FAILED) from None
+    except KeyboardInterrupt:
+        print("interrupted; `seasonrec train resume=<folder of the run>` goes on with a training", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _in_words(error: Exception) -> str:

@@ -169,7 +169,12 @@ class Fit:
         )
         last = self.folder / LAST
         with without_expected_warnings():
-            trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+            try:
+                trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+            except SystemExit as error:
+                if isinstance(error.__context__, KeyboardInterrupt):  # what Lightning makes of Ctrl-C
+                    raise error.__context__ from None
+                raise
         if trainer.is_global_zero:
             self._keep(cfg, trainer)
         trainer.strategy.barrier()  # the other processes of this fit read what is kept

@@ -1,5 +1,6 @@
 """A trained run in use: recommendations for any users at any date."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import date as Date
 from pathlib import Path
@@ -25,8 +26,10 @@ from seasonrec.experiments.record import read_record, refuse_other_data, what_is
 from seasonrec.joint.model import Scores
 from seasonrec.schema import ITEM, USER
 
+log = logging.getLogger(__name__)
 FITS = Path("fits")
 FINAL = FITS / "final"
+FILES_OF_USERS = (".txt", ".csv")
 
 
 class Recommender:
@@ -77,7 +80,7 @@ class Recommender:
         return cls(dataset, joint, dataset.item_texts(dataset.start_of(week)))
 
     def recommend(
-        self, users: Sequence[str], date: str | Date, *, k: int = 10, new_only: bool = False, explain: bool = True
+        self, users: str | Sequence[str], date: str | Date, *, k: int = 10, new_only: bool = False, explain: bool = True
     ) -> pl.DataFrame:
         """The best k products of the week that holds a date, for each user: user_id, date, rank, item_id, text, score, one column per head.
 
@@ -85,7 +88,7 @@ class Recommender:
         the calendar of the week that is asked about. Users that the run does not know get season and popularity.
 
         Args:
-            users: ids as in the source.
+            users: ids as in the source, or one of them.
             date: YYYY-MM-DD or a date.
             k: length of each list.
             new_only: leaves out what the user bought before.
@@ -94,10 +97,13 @@ class Recommender:
         Raises:
             DataError: no users, a date that cannot be read or lies before the data, or k below 1.
         """
+        users = [users] if isinstance(users, str) else users
         if not len(users) or k < 1:
             raise DataError(f"recommend: {len(users)} users and k={k}; give at least one user id and k of at least 1")
         now, about = self._views(date)
         rows = self._rows(users)
+        if len(unknown := np.flatnonzero(rows < 0)):
+            log.info("%d of %d users are not in the data, e.g. %r: season and popularity", len(unknown), len(users), users[unknown[0]])
         frames = [self._table(list(users[at : at + 256]), rows[at : at + 256], now, about, k, new_only) for at in range(0, len(rows), 256)]
         table = pl.concat(frames).with_columns(pl.lit(str(date)).alias("date"))
         heads = list(self.joint.model.heads) if explain else []
@@ -160,8 +166,14 @@ def _parts(scores: Scores, query: NDArray, item: NDArray) -> dict[str, NDArray]:
 
 
 def users_of(given: str | int | Sequence) -> list[str]:
-    """User ids from what a command line gives: one, several with commas, a list, or the path of a file with one on each line."""
+    """User ids from what a command line gives: one, several with commas, a list, or the path of a file with one on each line.
+
+    Raises:
+        DataError: the name of a text file that is not there.
+    """
     if isinstance(given, str) and Path(given).is_file():
         return [line.strip() for line in Path(given).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if isinstance(given, str) and given.endswith(FILES_OF_USERS):
+        raise DataError(f"recommend: there is no file {given}; give a file with one user on each line, or ids, e.g. users=1,7,12")
     parts = given.split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
     return [name for part in parts if (name := str(part).strip())]

@@ -41,7 +41,7 @@ class JointModel(nn.Module):
         mixer: factory of the mixer.
 
     Raises:
-        ConfigError: there are no heads.
+        ConfigError: there are no heads, or one gives scores of another shape.
     """
 
     texts: CatalogueTexts
@@ -69,8 +69,19 @@ class JointModel(nn.Module):
         """
         batch, texts = self.seen(batch), self.texts(batch.moment.context, batch.truth_items(), batch.candidate)
         # Mixing and losses are in float32, whatever the precision in which the trainer runs the heads.
-        by_head = {name: head(batch, texts).float() for name, head in self.heads.items()}
+        by_head = {name: _shaped(name, head, head(batch, texts), batch).float() for name, head in self.heads.items()}
         mixed = self.mixer({name: s.detach() for name, s in by_head.items()} if detach_heads else by_head, batch)
         first, *others = mixed.values()
         total = sum(others, first).expand(len(batch.user), -1)
         return Scores(total, mixed, by_head)
+
+
+def _shaped(name: str, head: nn.Module, scores: Tensor, batch: Batch) -> Tensor:
+    """A head's scores, after they were found to be one for each query and candidate, or to stand for them."""
+    wanted = len(batch.user), batch.n_candidates
+    if scores.dim() != 2 or any(found not in (1, n) for found, n in zip(scores.shape, wanted, strict=True)):
+        raise ConfigError(
+            f"head {name} ({type(head).__qualname__}) gave scores of shape {list(scores.shape)}, wanted"
+            f" [{wanted[0]} or 1, {wanted[1]} or 1], a row for each query and a column for each candidate"
+        )
+    return scores

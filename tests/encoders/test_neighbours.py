@@ -68,8 +68,10 @@ def test_neighbours_are_found_once_and_again_where_texts_or_their_number_differ_
     assert find(text_of, vectors, 5)
     assert find(text_of[:10], vectors, 4)
     assert find(text_of, vectors[:, ::-1], 4)
+    assert find(text_of, vectors, 50)  # more than there are texts
+    assert not find(text_of, vectors, 50)
     files = list((tmp_path / "near").glob("*/*.safetensors"))
-    assert len(files) == 4
+    assert len(files) == 5
     for file in files:
         file.write_bytes(b"something else")
     assert find(text_of, vectors, 4)

@@ -321,7 +321,21 @@ def test_folders_are_runs_folders_of_runs_and_patterns_each_once(tmp_path):
     assert [str(path.relative_to(tmp_path)) for path in found] == ["multirun/0", "multirun/2", "multirun/10", "a/run"]
     assert folders_of(f"{tmp_path}/a,{tmp_path}/multirun/0") == [tmp_path / "a/run", tmp_path / "multirun/0"]
     with pytest.raises(DataError, match=r"no run\.json in or under .*nowhere"):
-        folders_of([f"{tmp_path}/nowhere"])
+        folders_of([f"{tmp_path}/a", f"{tmp_path}/nowhere"])
+
+
+def test_a_folder_without_a_run_among_others_is_left_out_by_name(tmp_path, caplog):
+    for name in ("train/typo", "train/whole"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "train/whole/run.json").write_text("{}")
+    whole, typo = tmp_path / "train/whole", tmp_path / "train/typo"
+    for given in ([f"{typo}", f"{whole}"], [f"{tmp_path}/train/*"]):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert folders_of(given) == [whole]
+        assert caplog.messages == [f"left out: no run.json in or under {typo}"]
+    with pytest.raises(DataError, match=r"no run\.json in or under .*typo.*give folders of runs"):
+        folders_of([str(typo)])
 
 
 @pytest.mark.parametrize(

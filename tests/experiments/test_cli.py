@@ -172,6 +172,19 @@ def test_a_sweep_that_has_its_flag_gets_no_second_one():
     assert cli.rewrite("train", ["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
 
 
+def test_where_configs_lie_may_be_said_anywhere():
+    # Hydra's parser refuses overrides after a flag that stands among others.
+    given = ["seed=1", "--config-dir", "mine", "mixer=own", "-cn", "root", "--cfg", "job"]
+    assert cli.rewrite("train", given) == ["--config-dir", "mine", "-cn", "root", "seed=1", "mixer=own", "--cfg", "job"]
+
+
+def test_ctrl_c_ends_with_what_to_do_and_the_status_of_shells(capsys):
+    with pytest.raises(SystemExit) as end, cli.plain_errors():
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted; `seasonrec train resume=<folder of the run>` goes on with a training\n"
+
+
 @pytest.mark.parametrize(
     ("given", "rewritten"),
     [
@@ -179,7 +192,7 @@ def test_a_sweep_that_has_its_flag_gets_no_second_one():
         (["a.csv", "data.columns.user=who"], ["data=table", "data.path='a.csv'", "data.columns.user=who"]),
         (["a.parquet", "data=online_retail_ii"], ["data.path='a.parquet'", "data=online_retail_ii"]),
         (["data.columns.user=who", "a.csv", "--cfg", "job"], ["data=table", "data.path='a.csv'", "data.columns.user=who", "--cfg", "job"]),
-        (["--config-dir", "conf", "a.csv"], ["data=table", "data.path='a.csv'", "--config-dir", "conf"]),
+        (["--config-dir", "conf", "a.csv"], ["--config-dir", "conf", "data=table", "data.path='a.csv'"]),
         (["it's.csv"], ["data=table", r"data.path='it\'s.csv'"]),
         (["[a].csv"], ["data=table", "data.path='[a].csv'"]),
         (["data=table", "data.path=a.csv"], ["data=table", "data.path=a.csv"]),

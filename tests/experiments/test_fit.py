@@ -1,5 +1,6 @@
 """One fit of the small shop: which weights it ends with, and how it goes on after an interruption."""
 
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -42,8 +43,8 @@ class Interruption(Exception):
 class Interrupt(lightning.Callback):
     """Raises at the end of a batch (counted from 0 over all epochs), of an epoch's training, or of the training."""
 
-    def __init__(self, at):
-        self.at = at
+    def __init__(self, at, ctrl_c=False):
+        self.at, self.error = at, KeyboardInterrupt if ctrl_c else Interruption
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self._maybe(trainer.global_step - 1)
@@ -56,7 +57,7 @@ class Interrupt(lightning.Callback):
 
     def _maybe(self, now):
         if now == self.at:
-            raise Interruption
+            raise self.error
 
 
 class Rates(lightning.Callback):
@@ -179,6 +180,17 @@ def test_an_interrupted_fit_ends_with_the_same_weights_scores_and_losses(compose
     assert same(learnt(parts.joint.model), learnt(uninterrupted.joint.model))
     assert same(parts.joint.loss.weighting.state_dict(), uninterrupted.joint.loss.weighting.state_dict())
     assert (tmp_path / LOSSES).read_text() == (uninterrupted.folder / LOSSES).read_text()
+
+
+def test_ctrl_c_leaves_a_fit_as_what_it_is(cfg, joint, selection_fit, tmp_path):
+    with open_dict(cfg):
+        cfg.callbacks.interrupt = {"_target_": f"{__name__}.Interrupt", "at": 2, "ctrl_c": True}
+    handler = signal.getsignal(signal.SIGINT)  # which Lightning takes away while it ends
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            selection_fit(joint(SHORT), tmp_path).run(cfg)
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "gradnorm", "pcgrad", "dynamic_weight_average"])

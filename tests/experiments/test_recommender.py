@@ -1,6 +1,7 @@
 """A trained run in use."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,15 @@ def test_users_whom_the_run_does_not_know_get_season_and_popularity(recommender)
     assert known["item_id"].to_list() != stranger["item_id"].to_list()
 
 
+def test_strangers_are_counted_and_one_user_needs_no_list(recommender, caplog):
+    with caplog.at_level(logging.INFO):
+        one = recommender.recommend("u03", FIRST, k=3)
+        assert not caplog.messages
+        recommender.recommend(["u03", "stranger", "somebody"], FIRST, k=3)
+    assert caplog.messages == ["2 of 3 users are not in the data, e.g. 'stranger': season and popularity"]
+    assert_frame_equal(one, recommender.recommend(["u03"], FIRST, k=3))
+
+
 def test_next_december_is_asked_about_as_december(recommender):
     assert "mid December, winter" in recommender.season_text("2023-12-14")
     december, june = (recommender.recommend(["stranger"], day, k=20) for day in ("2023-12-14", "2023-06-15"))
@@ -134,6 +144,12 @@ def test_users_as_a_command_line_gives_them(given, users):
 def test_users_from_a_file_with_one_on_each_line(tmp_path):
     (tmp_path / "vip.txt").write_text("a\n\n b,c \n")
     assert users_of(str(tmp_path / "vip.txt")) == ["a", "b,c"]
+
+
+@pytest.mark.parametrize("given", ["vip.txt", "nowhere/vip.csv"])
+def test_a_file_of_users_that_is_not_there_is_no_user(given):
+    with pytest.raises(DataError, match=f"there is no file {given}"):
+        users_of(given)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "json"])

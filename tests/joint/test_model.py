@@ -288,3 +288,21 @@ def test_a_head_a_mixer_and_a_loss_of_one_s_own_are_class_paths(small_shop, tmp_
         optimizer.step()
     assert losses[-1] < losses[0]
     assert touched(model) == {"mixer", "heads.seasonal", "heads.cf"}
+
+
+class Turned(torch.nn.Module):
+    """A head whose author took candidates for queries."""
+
+    def __init__(self, sizes, shape):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, batch, texts):
+        return torch.zeros(self.shape)
+
+
+@pytest.mark.parametrize("shape", [(32, 5), (5, 31), (2, 32), (32,), (1, 5, 32)])
+def test_scores_of_another_shape_are_an_error_that_names_the_head(small_shop, shape):
+    model = JointModel(small_shop.texts, small_shop.sizes, {"seasonal": partial(Turned, shape=shape)}, Weighted)
+    with pytest.raises(ConfigError, match=r"head seasonal \(Turned\) gave scores of shape .*, wanted \[5 or 1, 32 or 1\], a row for each"):
+        model(small_shop.batch())

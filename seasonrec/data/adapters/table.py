@@ -39,6 +39,7 @@ class Table:
         items: {path, columns}, where columns maps `item`, `text` (a column or a list of them) and any attribute's name to the
             item table's columns; null for no table. Without it an item's text is its usual `text` among the purchases.
         users: the same for users, with `user` and `text`.
+        returns: keep rows whose quantity is below 0, which take a purchase back, as if they were purchases; they are dropped otherwise.
         unsold_items: also recommend items of the item table that no purchase names, e.g. next season's.
         time_format: strftime codes, e.g. "%d/%m/%Y %H:%M", or the unit "s", "ms" or "us" of numbers. None reads ISO 8601 or seconds.
         timezone_of_times: IANA name of the clock that wrote times without a zone; None takes them as UTC.
@@ -58,6 +59,7 @@ class Table:
     columns: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_COLUMNS))
     items: Mapping[str, Any] | None = None
     users: Mapping[str, Any] | None = None
+    returns: bool = False
     unsold_items: bool = False
     time_format: str | None = None
     timezone_of_times: str | None = None
@@ -103,6 +105,8 @@ class Table:
         # Told apart before the numbers are read: an empty field is no number and no mistake.
         blank = {f"__blank_{name}": _blank(source[columns[name]]) for name in numbers}
         bad = [Step(f"unparsable_{name}", pl.col(name).is_finite() | pl.col(f"__blank_{name}")) for name in numbers]
+        if QUANTITY in numbers and not self.returns:
+            bad.append(Step("returned", (pl.col(QUANTITY) >= 0) | pl.col(f"__blank_{QUANTITY}")))
         steps = [*EVENT_STEPS, *bad, Step("duplicate", first_of(source.columns))]
         cleaned = clean(source, canonical | blank, steps, paths["events"].name)
         described = {part: self._attributes(part, paths[part]) for part in self._described()}

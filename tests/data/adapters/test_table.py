@@ -77,6 +77,7 @@ ONE_BAD_ROW = {
     "impossible_time": "ann,007,1900-01-01,1,1",
     "unparsable_quantity": "ann,007,2018-03-05,two,1",
     "unparsable_price": "ann,007,2018-03-05,1,inf",
+    "returned": "ann,007,2018-03-05,-1,1",
     "duplicate": "ann,007,2018-01-01,2,4.5",
 }
 
@@ -89,6 +90,14 @@ def test_a_row_that_cannot_be_used_is_dropped_counted_and_kept_aside(shop, reaso
     row = dataset.rejected.row(0, named=True)
     assert (row["source"], row["source_row"], row["reason"]) == ("shop.csv", 141, reason)
     assert [row[name] or "" for name in ("customer", "sku", "day", "n", "cost")] == ONE_BAD_ROW[reason].split(",")
+
+
+def test_returns_can_be_kept_and_nothing_at_all_is_no_return(shop):
+    rows = [*good(), "ann,007,2018-03-05,-1,1", "ann,007,2018-03-06,0,1"]
+    columns = {**COLUMNS, "quantity": "n"}
+    assert len(shop(rows, columns).events) == 141
+    assert len(shop(rows, columns, returns=True).events) == 142
+    assert len(shop(rows).events) == 142  # without the column nobody can tell
 
 
 def test_an_empty_number_is_unknown_and_no_mistake(shop):

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback
 
 from seasonrec.data.dataset import Dataset
 from seasonrec.encoders.catalogue import CatalogueTexts
-from seasonrec.errors import ConfigError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.tables import selection_score
 from seasonrec.experiments.build import (
@@ -76,13 +76,18 @@ def resumed(cfg: DictConfig) -> DictConfig:
 
     Raises:
         ConfigError: the command line asks for anything else too.
-        DataError: the folder has no record of a run.
+        DataError: the folder has no record of a run, or its data are not where they lay.
     """
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     if others := [word for word in words if not word.startswith("resume=")]:
         raise ConfigError(f"resume={cfg.resume}: an interrupted run goes on with its own configuration; leave out {' '.join(others)}")
     own = OmegaConf.create(read_record(cfg.resume)["config"])
     own.resume, own.paths.run = cfg.resume, str(Path(cfg.resume).resolve())
+    try:  # before the record is opened: that a file is not found is no failure of the run
+        instantiate(own.data).sources()
+    except DataError as error:
+        where = "the run names its data as they are seen from the folder in which it began"
+        raise DataError(f"resume={cfg.resume}: {error}; {where}: call the command there") from error
     return own
 
 

@@ -222,6 +222,19 @@ def changed_data(run: Path, purchases: Path, folder: Path) -> None:
     (run / "run.json").write_text(json.dumps(record))
 
 
+def test_a_resumed_run_whose_data_are_not_there_stays_what_it_was(run, command, tmp_path, capsys):
+    again = shutil.copytree(run, tmp_path / "again")
+    record = read_record(again)
+    record["config"]["data"]["path"] = "purchases.csv"  # as seen from the folder in which it began
+    (again / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit):
+        command("train", f"resume={again}")
+    said = capsys.readouterr().err
+    assert "purchases.csv does not exist" in said
+    assert "as they are seen from the folder in which it began: call the command there" in said
+    assert read_record(again) == record
+
+
 @pytest.mark.parametrize("changed", ["seed=1", "loss.weights.content=0.5", "eval.split={validation: [40, 43], test: [44, 47]}"])
 def test_a_folder_with_a_run_of_other_settings_is_refused_for_its_fits_would_pass_for_the_new_ones(
     run, command, words, tmp_path, capsys, changed

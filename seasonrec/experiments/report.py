@@ -169,11 +169,25 @@ def _headline(metrics: pl.DataFrame, split: str, methods: Sequence[str], signifi
     columns = {pair: values for pair in HEADLINES if (values := _values(metrics, pair))}
     best = {pair: _best(values) for pair, values in columns.items()}
     parts = [f"{_name(pair)}: {best[pair]} {columns[pair][best[pair]]:.4f}" for pair in columns]
-    led = sum(values.get(JOINT, -1.0) == values[best[pair]] for pair, values in columns.items())
-    lead = f"{JOINT} is best in {led} of {len(columns)} columns of the {split} weeks. " if JOINT in methods else ""
+    lead = _lead(columns, split, significance) if JOINT in methods else ""
     tiles = "".join(_tile(pair, values, best[pair], significance) for pair, values in columns.items())
     sentence = f"<b>{html.escape(lead)}</b>Best of each: {html.escape('; '.join(parts))}."
     return Html(f"<p class='lead'>{sentence}</p><div class='tiles'>{tiles}</div>")
+
+
+def _lead(columns: Mapping[Pair, Mapping[str, float]], split: str, significance: pl.DataFrame | None) -> str:
+    """In how many columns the joint model is ahead of all others, or level with the best of them, and how often that is no luck."""
+    others = {pair: [value for method, value in values.items() if method != JOINT] for pair, values in columns.items()}
+    margins = {pair: values[JOINT] - max(others[pair], default=-1.0) for pair, values in columns.items() if JOINT in values}
+    ahead = [pair for pair, margin in margins.items() if margin > 0]
+    level = sum(margin == 0 for margin in margins.values())
+    said = f"{JOINT} is best in {len(ahead)} of {len(columns)} columns of the {split} weeks"
+    if level:
+        said += f", level with another in {level}"
+    if significance is not None:
+        sure = sum((p := _p_of_best(significance, columns[pair], pair)) is not None and p < ALPHA for pair in ahead)
+        said += f"; {sure} of these with p < {ALPHA:g} after Holm"
+    return f"{said}. "
 
 
 def _tile(pair: Pair, values: Mapping[str, float], best: str, significance: pl.DataFrame | None) -> str:
@@ -182,18 +196,19 @@ def _tile(pair: Pair, values: Mapping[str, float], best: str, significance: pl.D
     if JOINT in values and peers:
         peer = _best(peers)
         whom = f"next {peer} {peers[peer]:.4f}" if best == JOINT else f"{JOINT} {values[JOINT]:.4f}"
-        note = f"{whom}, difference {values[JOINT] - peers[peer]:+.4f}{_p_value(significance, peer, pair)}"
+        p = "" if significance is None else f", {p_text(_p_of_best(significance, values, pair))}"
+        note = f"{whom}, difference {values[JOINT] - peers[peer]:+.4f}{p}"
     kind = "tile ours" if best == JOINT else "tile"
     title, method, note = (html.escape(part) for part in (_name(pair), best, note))
     return f"<div class='{kind}'><h3>{title}</h3><strong>{values[best]:.4f}</strong> {method}<small>{note}</small></div>"
 
 
-def _p_value(significance: pl.DataFrame | None, peer: str, pair: Pair) -> str:
-    if significance is None:
-        return ""
+def _p_of_best(significance: pl.DataFrame, values: Mapping[str, float], pair: Pair) -> float | None:
+    """The corrected p of the joint model against the best other method of a column; None where it was not tested."""
+    peer = _best({method: value for method, value in values.items() if method != JOINT})
     primary = "p_primary" if "p_primary" in significance.columns else "p_holm"  # runs from before there was one
     p = significance.filter(other=peer, slice=pair[0], metric=pair[1])[primary].drop_nulls()
-    return f", {p_text(p[0])}" if len(p) else ""
+    return p[0] if len(p) else None
 
 
 def _best(values: Mapping[str, float]) -> str:

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 
 from seasonrec.errors import DataError
 from seasonrec.evaluation.tables import HEADLINES
+from seasonrec.experiments import report
 from seasonrec.experiments.record import RunRecord, read_table
 from seasonrec.experiments.report import write_ratings, write_report
 
@@ -157,7 +158,21 @@ def test_every_headline_number_and_interval_stands_in_the_leaderboard_as_in_the_
 def test_the_headline_names_the_best_method_of_each_column(full, page):
     best = read_table(full[0], "metrics").filter(split="test", slice="in_season", metric="recall@50").sort("value")[-1]
     assert f"in season R@50: {best['method'][0]} {best['value'][0]:.4f}" in page.text
-    assert "joint is best in 10 of 10 columns of the test weeks." in page.text
+    assert "joint is best in 10 of 10 columns of the test weeks; 0 of these with p < 0.05 after Holm." in page.text
+
+
+def test_the_first_sentence_counts_what_is_level_and_what_is_sure_for_themselves():
+    pairs = HEADLINES[:4]
+    columns = {pair: {"popular": 0.1, "personal": 0.2, "joint": value} for pair, value in zip(pairs, (0.3, 0.3, 0.2, 0.1), strict=True)}
+    tests = pl.DataFrame(
+        [("personal", *pairs[0], 0.9, 0.01), ("popular", *pairs[0], 0.01, None), ("personal", *pairs[1], 0.01, 0.06)],
+        schema=["other", "slice", "metric", "p_holm", "p_primary"],
+        orient="row",
+    )
+    said = "joint is best in 2 of 4 columns of the test weeks, level with another in 1"
+    assert report._lead(columns, "test", tests) == f"{said}; 1 of these with p < 0.05 after Holm. "
+    assert report._lead(columns, "test", None) == f"{said}. "
+    assert report._lead({pairs[0]: {"joint": 0.3}}, "test", None) == "joint is best in 1 of 1 columns of the test weeks. "
 
 
 def test_differences_come_with_interval_corrected_p_and_what_could_be_detected(page):

@@ -40,9 +40,11 @@ def recommend(cfg: DictConfig) -> None:
 
 
 def shown(table: pl.DataFrame, title: str) -> Table:
-    """The recommendations for the terminal."""
-    screen = Table(*table.columns, title=title)
-    previous = None
+    """The recommendations for the terminal, without their date, which is in the title; in a narrow one nothing is cut off."""
+    table, previous = table.drop("date"), None
+    screen = Table(title=title)
+    for name in table.columns:
+        screen.add_column(name, overflow="fold", no_wrap=table.schema[name].is_numeric())
     for row in table.iter_rows():
         if previous not in (None, row[0]):
             screen.add_section()

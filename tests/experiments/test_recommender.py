@@ -1,5 +1,6 @@
 """A trained run in use."""
 
+import io
 import json
 import logging
 import shutil
@@ -11,11 +12,13 @@ import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from rich.console import Console
 
 import seasonrec
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments.fit import WEIGHTS
+from seasonrec.experiments.recommend import shown
 from seasonrec.experiments.recommender import Recommender, users_of
 
 COLUMNS = ["user_id", "date", "rank", "item_id", "text", "score"]
@@ -172,6 +175,16 @@ def test_the_command_prints_a_table_under_the_season(command, run, capsys):
     shown = capsys.readouterr().out
     assert "mid December" in " ".join(shown.split())
     assert "u03" in shown
+
+
+def test_nothing_is_cut_off_in_a_narrow_terminal(recommender):
+    table = recommender.recommend(["u03", "stranger"], FIRST, k=2)
+    console = Console(width=60, file=io.StringIO())
+    console.print(shown(table, "December"))
+    said = console.file.getvalue()
+    assert "…" not in said
+    assert all(f"{score:.3f}" in said for score in table["score"])
+    assert FIRST not in said
 
 
 @pytest.fixture

@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
 REPRODUCE: Final = ("reproduce", "words", "runs", "folder", "paths", "hydra")  # keys of this verb, beside those of its runs
 # Hydra's flags that a value follows.
-FLAGS_WITH_VALUE: Final = frozenset(
-    ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
-)
 PLACES: Final = frozenset(("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"))
+FLAGS_WITH_VALUE: Final = PLACES | {"--cfg", "-c", "--package", "-p", "--info", "-i"}
 FAILED: Final = 2  # exit status after an error that the user can mend; 1 is Python's own after a traceback
 INTERRUPTED: Final = 130  # by Ctrl-C, as shells have it
 

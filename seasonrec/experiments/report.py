@@ -177,35 +177,38 @@ def _headline(metrics: pl.DataFrame, split: str, methods: Sequence[str], signifi
 
 def _lead(columns: Mapping[Pair, Mapping[str, float]], split: str, significance: pl.DataFrame | None) -> str:
     """In how many columns the joint model is ahead of all others, or level with the best of them, and how often that is no luck."""
-    others = {pair: [value for method, value in values.items() if method != JOINT] for pair, values in columns.items()}
-    margins = {pair: values[JOINT] - max(others[pair], default=-1.0) for pair, values in columns.items() if JOINT in values}
+    others = {pair: _peers(values) for pair, values in columns.items()}
+    margins = {pair: values[JOINT] - max(others[pair].values(), default=-1.0) for pair, values in columns.items() if JOINT in values}
     ahead = [pair for pair, margin in margins.items() if margin > 0]
     level = sum(margin == 0 for margin in margins.values())
     said = f"{JOINT} is best in {len(ahead)} of {len(columns)} columns of the {split} weeks"
     if level:
         said += f", level with another in {level}"
     if significance is not None:
-        sure = sum((p := _p_of_best(significance, columns[pair], pair)) is not None and p < ALPHA for pair in ahead)
+        sure = sum((p := _p_against(significance, _best(others[pair]), pair)) is not None and p < ALPHA for pair in ahead if others[pair])
         said += f"; {sure} of these with p < {ALPHA:g} after Holm"
     return f"{said}. "
 
 
 def _tile(pair: Pair, values: Mapping[str, float], best: str, significance: pl.DataFrame | None) -> str:
-    peers = {method: value for method, value in values.items() if method != JOINT}
-    note = ""
+    peers, note = _peers(values), ""
     if JOINT in values and peers:
         peer = _best(peers)
         whom = f"next {peer} {peers[peer]:.4f}" if best == JOINT else f"{JOINT} {values[JOINT]:.4f}"
-        p = "" if significance is None else f", {p_text(_p_of_best(significance, values, pair))}"
+        p = "" if significance is None else f", {p_text(_p_against(significance, peer, pair))}"
         note = f"{whom}, difference {values[JOINT] - peers[peer]:+.4f}{p}"
     kind = "tile ours" if best == JOINT else "tile"
     title, method, note = (html.escape(part) for part in (_name(pair), best, note))
     return f"<div class='{kind}'><h3>{title}</h3><strong>{values[best]:.4f}</strong> {method}<small>{note}</small></div>"
 
 
-def _p_of_best(significance: pl.DataFrame, values: Mapping[str, float], pair: Pair) -> float | None:
+def _peers(values: Mapping[str, float]) -> dict[str, float]:
+    """The values of all other methods."""
+    return {method: value for method, value in values.items() if method != JOINT}
+
+
+def _p_against(significance: pl.DataFrame, peer: str, pair: Pair) -> float | None:
     """The corrected p of the joint model against the best other method of a column; None where it was not tested."""
-    peer = _best({method: value for method, value in values.items() if method != JOINT})
     primary = "p_primary" if "p_primary" in significance.columns else "p_holm"  # runs from before there was one
     p = significance.filter(other=peer, slice=pair[0], metric=pair[1])[primary].drop_nulls()
     return p[0] if len(p) else None

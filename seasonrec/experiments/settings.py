@@ -79,7 +79,7 @@ def labels(records: Sequence[Record]) -> list[str]:
 
 def told_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Each of several settings in words, by what differs between them; "" where nothing does."""
-    return [_named(each) for each in _differing([_leaves(each) for each in settings])]
+    return [_named(each) for each in _differing(settings)]
 
 
 def _words(records: Sequence[Record]) -> list[str]:

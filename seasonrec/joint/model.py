@@ -41,7 +41,7 @@ class JointModel(nn.Module):
         mixer: factory of the mixer.
 
     Raises:
-        ConfigError: there are no heads, or one gives scores of another shape.
+        ConfigError: there are no heads.
     """
 
     texts: CatalogueTexts
@@ -66,6 +66,9 @@ class JointModel(nn.Module):
 
         Args:
             detach_heads: the mixed score sends no gradients into the heads, only into the mixer.
+
+        Raises:
+            ConfigError: a head gives scores of another shape.
         """
         batch, texts = self.seen(batch), self.texts(batch.moment.context, batch.truth_items(), batch.candidate)
         # Mixing and losses are in float32, whatever the precision in which the trainer runs the heads.

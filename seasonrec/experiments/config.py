@@ -151,7 +151,7 @@ class Sweep:
     seed: int = 0
     n_trials: int = MISSING
     n_workers: int = 1
-    gpus_per_trial: int = 1
+    gpus_per_trial: float = 1
     space: dict[str, Any] = MISSING
     enqueue: list[dict[str, Any]] = field(default_factory=list)
     limits: list[dict[str, Any]] = field(default_factory=list)
@@ -213,7 +213,7 @@ class Ablation:
     folder: str = MISSING
     seeds: list[int] = field(default_factory=list)
     n_workers: int = 1
-    gpus_per_run: int = 1
+    gpus_per_run: float = 1
     n_resamples: int = MISSING
     shared: list[str] = field(default_factory=list)
     variants: dict[str, list[str]] = field(default_factory=dict)

@@ -115,12 +115,12 @@ def words_without(*keys: str) -> list[str]:
     return [str(each.input_line) for each in own if each.key_or_group.partition("/")[0].partition(".")[0] not in keys]
 
 
-def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: int = 1) -> dict[str, str]:
+def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: float = 1) -> dict[str, str]:
     """Runs what has not finished yet; by the names of those that failed, what they said.
 
     Args:
         n_workers: runs at a time.
-        gpus: of each, where there are some.
+        gpus: of each, where there are some; below 1 several runs share one.
     """
     todo = [job for job in jobs if not job.is_finished]
     log.info("%d of %d runs are there, %d to go", len(jobs) - len(todo), len(jobs), len(todo))

@@ -73,25 +73,32 @@ def _with_workers(cfg: DictConfig, plan: Plan, words: Sequence[str], flags: Sequ
         lease.release()
 
 
-def devices(n_workers: int, gpus_per_trial: int) -> list[dict[str, str]]:
+def devices(n_workers: int, gpus_each: float) -> list[dict[str, str]]:
     """The environment that shows each worker the GPUs which are its own; nothing where there are none.
 
+    Args:
+        gpus_each: of a worker; below 1 several share one, e.g. four with .25 each.
+
     Raises:
-        ConfigError: fewer GPUs than the workers need.
+        ConfigError: fewer GPUs than the workers need, or one and a half for each.
     """
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = [each for each in listed.split(",") if each] if listed is not None else [str(n) for n in range(torch.cuda.device_count())]
+    if gpus_each <= 0 or (gpus_each > 1 and gpus_each % 1):
+        raise ConfigError(f"{gpus_each:g} GPUs for each run: wanted a whole number, or a share of one, e.g. 0.25 where four runs share it")
     if not gpus:
         return [{} for _ in range(n_workers)]
-    if (wanted := n_workers * gpus_per_trial) > len(gpus):
+    n_sharing, n_own = (int(1 / gpus_each + 1e-9), 1) if gpus_each < 1 else (1, int(gpus_each))
+    places = [gpus[first : first + n_own] for _ in range(n_sharing) for first in range(0, len(gpus) - n_own + 1, n_own)]
+    if n_workers > len(places):
         raise ConfigError(
-            f"n_workers: {n_workers} workers with {gpus_per_trial} GPUs each want {wanted}, there are {len(gpus)}; lower one of the two"
+            f"n_workers: {n_workers} workers with {gpus_each:g} GPUs each want {n_workers * gpus_each:g}, there are {len(gpus)}; "
+            "lower one of the two (0.25 GPUs: four share one)"
         )
-    shares = [gpus[n * gpus_per_trial : (n + 1) * gpus_per_trial] for n in range(n_workers)]
-    return [{"CUDA_VISIBLE_DEVICES": ",".join(share)} for share in shares]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(place)} for place in places[:n_workers]]
 
 
-def shared_out(words: Sequence[str], n_workers: int, gpus: int, group: str) -> list[str]:
+def shared_out(words: Sequence[str], n_workers: int, gpus: float, group: str) -> list[str]:
     """Overrides that share the machine out among the workers and name their group, unless the command line says otherwise.
 
     Args:
@@ -101,7 +108,7 @@ def shared_out(words: Sequence[str], n_workers: int, gpus: int, group: str) -> l
     n_threads = max(1, n_cores() // n_workers)
     own = {"n_threads": f"n_threads={n_threads}", "group": word("group", group)}
     if gpus > 1:  # the trainer whole, for how it shares batches and synchronises goes with its strategy
-        own |= {"trainer": "trainer=ddp", "trainer.devices": f"trainer.devices={gpus}"}
+        own |= {"trainer": "trainer=ddp", "trainer.devices": f"trainer.devices={gpus:g}"}
     given = {each.lstrip("+").partition("=")[0] for each in words}
     return [each for key, each in own.items() if key not in given]
 

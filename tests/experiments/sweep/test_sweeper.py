@@ -153,6 +153,21 @@ def test_each_worker_has_gpus_of_its_own(monkeypatch):
     assert devices(2, 1) == [{}, {}]
 
 
+def test_several_workers_share_a_gpu_and_spread_over_all_of_them(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in devices(6, 0.33)] == ["4", "5", "4", "5", "4", "5"]
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in devices(3, 0.25)] == ["4", "5", "4"]
+    with pytest.raises(ConfigError, match=r"^n_workers: 5 workers with 0\.5 GPUs each want 2\.5, there are 2; lower one"):
+        devices(5, 0.5)
+
+
+@pytest.mark.parametrize("gpus", [0, -1, 1.5])
+def test_neither_none_nor_one_and_a_half_gpus_are_given_to_a_run(monkeypatch, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ConfigError, match=rf"^{gpus:g} GPUs for each run: wanted a whole number, or a share of one"):
+        devices(1, gpus)
+
+
 def test_several_gpus_of_each_worker_train_as_the_shipped_trainer_does_unless_another_is_chosen():
     words = ["trainer.max_epochs=2"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

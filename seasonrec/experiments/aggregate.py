@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from seasonrec.errors import ConfigError, DataError, SeasonrecError
@@ -21,7 +21,7 @@ from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import differences, grid, selection_score
 from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.config import nearest
-from seasonrec.experiments.recommender import unchanged
+from seasonrec.experiments.recommender import moved, unchanged
 from seasonrec.experiments.record import FINISHED, JOINT, RECORD, read_record, read_table
 from seasonrec.experiments.report import write_comparison
 from seasonrec.experiments.settings import labels, refuse_mixtures, settings_of, told_apart
@@ -86,7 +86,7 @@ def report(cfg: DictConfig) -> pl.DataFrame:
     summary = pl.concat([row.summary for row in rows])
     split = split_of(cfg.split, runs)
     against = reference_of(cfg.reference, rows, summary)
-    tests = compared(rows, against, split, cfg.n_resamples) if cfg.n_resamples and len(rows) > 1 else None
+    tests = compared(rows, against, split, cfg.n_resamples, cfg.data) if cfg.n_resamples and len(rows) > 1 else None
     folder = Path(cfg.output)
     write(folder, rows, summary, tests, split, against, notes_of(rows, tests, against, cfg.n_resamples))
     console = Console(width=WIDTH)
@@ -251,27 +251,33 @@ def reference_of(asked: str | None, rows: Sequence[Row], summary: pl.DataFrame) 
     return max(candidates, key=lambda row: selection_score(validation.filter(method=row.name), scale))
 
 
-def compared(rows: Sequence[Row], against: Row, split: str, n_resamples: int) -> pl.DataFrame | None:
+def compared(rows: Sequence[Row], against: Row, split: str, n_resamples: int, data: Mapping[str, Any] | None = None) -> pl.DataFrame | None:
     """The reference against each other row, query by query, by `compare`; None, with a warning, where the data cannot be read.
 
     The values of a query are averaged over seeds first: what is tested is whether other users would say the same.
+
+    Args:
+        data: as in `evaluations_of`.
     """
     try:
-        judged = {name: mean_evaluation(of_runs) for name, of_runs in evaluations_of(rows, against, split).items()}
+        judged = {name: mean_evaluation(of_runs) for name, of_runs in evaluations_of(rows, against, split, data).items()}
     except (SeasonrecError, OSError) as error:
         log.warning("no tests, for the truth of the lists cannot be read: %s", error)
         return None
     return compare(judged.pop(against.name), judged, n_resamples=n_resamples)
 
 
-def evaluations_of(rows: Sequence[Row], against: Row, split: str) -> dict[str, list[Evaluation]]:
+def evaluations_of(rows: Sequence[Row], against: Row, split: str, data: Mapping[str, Any] | None = None) -> dict[str, list[Evaluation]]:
     """The lists of each row once more, run by run: all by the truth and the labels of the reference's data.
+
+    Args:
+        data: keys of its data config that have other values here, where the file has moved.
 
     Raises:
         DataError: lists or data that are gone, or lists of other data.
     """
     first = against.runs[0]
-    dataset = unchanged(dataset_of(OmegaConf.create(first.record["config"])), first.folder)
+    dataset = unchanged(dataset_of(moved(first.record["config"], data)), first.folder)
     seasons = season_labels(dataset)
     place = Path("lists") / ("" if split == "test" else split)
     judged = lambda path: evaluate(read_lists(path, dataset), dataset.timeline, seasons)

@@ -116,6 +116,7 @@ class ReportConfig:
     split: str | None = None
     reference: str | None = None
     n_resamples: int = MISSING
+    data: dict[str, Any] = field(default_factory=dict)
     output: str = MISSING
     paths: Paths = field(default_factory=Paths)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +20,7 @@ from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments.build import baselines_of, dataset_of, refuse_raters, texts_of
 from seasonrec.experiments.judge import SPLITS, Judge, progress_of
 from seasonrec.experiments.judge_ratings import refuse_rankers
-from seasonrec.experiments.recommender import unchanged
+from seasonrec.experiments.recommender import moved, unchanged
 from seasonrec.experiments.record import RunRecord, plain_config, read_record, what_is_missing
 from seasonrec.experiments.rolling import cut_offs, roll, together
 from seasonrec.experiments.train import begin, judge_baselines, judge_of
@@ -64,7 +64,7 @@ def _weekly(cfg: DictConfig) -> None:
 
 def _of_run(cfg: DictConfig) -> DictConfig:
     """The config with the data, weeks and encoder of the run whose lists are evaluated once more."""
-    of_run, own = OmegaConf.create(read_record(cfg.run)["config"]), cfg.copy()
+    of_run, own = moved(read_record(cfg.run)["config"], {"path": cfg.data.get("path")}), cfg.copy()
     with open_dict(own):
         own.data, own.encoder = of_run.data, of_run.encoder
         own.eval.split, own.eval.rolling = of_run.eval.get("split"), of_run.eval.get("rolling")

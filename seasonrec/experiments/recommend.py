@@ -28,8 +28,7 @@ def recommend(cfg: DictConfig) -> None:
     if path and path.suffix not in WRITERS:
         raise ConfigError(f"output {path}: wanted a name that ends in one of {', '.join(WRITERS)}")
     torch.set_num_threads(cfg.n_threads or n_cores())
-    moved = {key: value for key, value in cfg.data.items() if value is not None}
-    recommender = Recommender.load(cfg.run, data=moved, cache=cfg.cache)
+    recommender = Recommender.load(cfg.run, data=cfg.data, cache=cfg.cache)
     table = recommender.recommend(users_of(cfg.users), str(cfg.date), k=cfg.k, new_only=cfg.new_only)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)

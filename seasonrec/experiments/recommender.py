@@ -61,13 +61,7 @@ class Recommender:
         record = read_record(run)
         if not (run / FINAL / WEIGHTS).exists():
             raise DataError(f"{run}: there is no final model (status {record['status']!r}); {what_is_missing(record, run)}")
-        cfg = OmegaConf.create(record["config"])
-        OmegaConf.set_struct(cfg, True)
-        try:
-            cfg.merge_with({"data": dict(data or {}), "paths": {"cache": str(cache)} if cache else {}})
-        except OmegaConfBaseException as error:
-            raise ConfigError(explain(error)) from error
-        OmegaConf.set_struct(cfg, False)
+        cfg = moved(record["config"], data, cache)
         return cls.of(cfg, unchanged(dataset_of(cfg), run), run)
 
     @classmethod
@@ -147,6 +141,27 @@ class Recommender:
                 **_parts(scores, query, item),
             }
         )
+
+
+def moved(config: Any, data: Mapping[str, Any] | None, cache: str | Path | None = None) -> DictConfig:
+    """A run's config with the places that its data and its cache have here.
+
+    Args:
+        config: as the run recorded it.
+        data, cache: as in `Recommender.load`; keys of `data` that are None stay as they were.
+
+    Raises:
+        ConfigError: a key that the run's data config lacks.
+    """
+    cfg = OmegaConf.create(config)
+    OmegaConf.set_struct(cfg, True)
+    given = {key: value for key, value in (data or {}).items() if value is not None}
+    try:
+        cfg.merge_with({"data": given, "paths": {"cache": str(cache)} if cache else {}})
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    OmegaConf.set_struct(cfg, False)
+    return cfg
 
 
 def unchanged(dataset: Dataset, run: Path) -> Dataset:

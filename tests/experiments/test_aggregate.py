@@ -313,6 +313,14 @@ def test_without_the_data_there_are_no_tests_but_a_table(experiments, command, t
     assert "There were no tests." in (tmp_path / "out/report.html").read_text()
 
 
+def test_data_that_have_moved_are_named(experiments, reported, purchases, command, tmp_path):
+    for name in ("base0", "base1", "fast0", "fast1"):
+        gone = read_record(experiments / name)["config"]["data"] | {"path": "gone.csv"}
+        changed(experiments / name, tmp_path / "lost" / name, data=gone)
+    command("report", str(tmp_path / "lost"), f"output={tmp_path / 'out'}", "n_resamples=500", f"data.path={purchases}")
+    assert (tmp_path / "out/significance.csv").read_text() == (reported / "significance.csv").read_text()
+
+
 def test_folders_are_runs_folders_of_runs_and_patterns_each_once(tmp_path):
     for name in ("a/run", "multirun/0", "multirun/10", "multirun/2"):
         (tmp_path / name).mkdir(parents=True)

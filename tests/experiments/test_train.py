@@ -256,6 +256,19 @@ def test_the_lists_of_a_run_give_its_metrics_once_more(run, command, tmp_path):
     assert (tmp_path / "lists/joint.parquet").exists()
 
 
+def test_lists_are_evaluated_where_the_data_have_moved_to(run, purchases, command, tmp_path):
+    again = shutil.copytree(run, tmp_path / "again")
+    record = read_record(again)
+    record["config"]["data"]["path"] = "gone.csv"
+    (again / "run.json").write_text(json.dumps(record))
+    words = ["eval.n_resamples=50", "n_threads=1", f"hydra.run.dir={tmp_path / 'out'}"]
+    command("evaluate", f"run={again}", "data=table", f"data.path={purchases}", *words)
+    once_more, first = (
+        read_table(folder, "metrics").filter(method="joint").sort("split", maintain_order=True) for folder in (tmp_path / "out", run)
+    )
+    assert_frame_equal(once_more, first)
+
+
 def test_a_run_that_has_no_lists_yet_cannot_be_evaluated(run, command, tmp_path, capsys):
     early = tmp_path / "early"
     early.mkdir()

@@ -1,5 +1,6 @@
 """A shop's own purchases: a CSV or Parquet file whose columns the user names."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -22,6 +23,7 @@ from seasonrec.seasons.phase import zone
 ROLES: Final = {"user": USER, "item": ITEM, "time": TIME, "quantity": QUANTITY, "price": PRICE, "rating": RATING, "text": DESCRIPTION}
 REQUIRED: Final = ("user", "item", "time")
 NUMBERS: Final = ("quantity", "price", "rating")
+THOUSANDS: Final = {".": ",", ",": "."}  # what groups them, by what stands before decimals
 DEFAULT_COLUMNS: Final = {"user": "user_id", "item": "item_id", "time": "time"}
 
 
@@ -44,6 +46,7 @@ class Table:
         time_format: strftime codes, e.g. "%d/%m/%Y %H:%M", or the unit "s", "ms" or "us" of numbers. None reads ISO 8601 or seconds.
         timezone_of_times: IANA name of the clock that wrote times without a zone; None takes them as UTC.
         separator, encoding: of CSV files.
+        decimal: what stands before the decimals of a number, "." or ","; the other of the two groups thousands.
         country, timezone, hemisphere: of the shop: its holidays, its clock and its seasons.
         split: "auto" (the last 8 full weeks test, the 8 before select), or first and last week, both included, of each, e.g.
             {validation: [88, 95], test: [96, 104]}.
@@ -65,6 +68,7 @@ class Table:
     timezone_of_times: str | None = None
     separator: str = ","
     encoding: str = "utf8"
+    decimal: str = "."
     country: str = "US"
     timezone: str = "UTC"
     hemisphere: str = "north"
@@ -78,6 +82,8 @@ class Table:
         Shop(self.country, self.timezone, self.hemisphere)
         if self.timezone_of_times is not None:
             zone(self.timezone_of_times)
+        if self.decimal not in THOUSANDS:
+            raise DataError(f"data.decimal is {self.decimal!r}, wanted one of {list(THOUSANDS)}")
         for role in self.columns:
             if role not in ROLES:
                 near = get_close_matches(role, ROLES, n=1)
@@ -144,6 +150,8 @@ class Table:
             return seconds(values, where, time_format=self.time_format, timezone=self.timezone_of_times)
         if name == DESCRIPTION:
             return values.cast(pl.String).str.strip_chars()
+        if values.dtype == pl.String:
+            values = _plain(values.str.strip_chars(), self.decimal)
         return values.cast(pl.Float64, strict=False)
 
     def _attributes(self, part: str, path: Path) -> Attributes:
@@ -162,6 +170,19 @@ class Table:
             columns[TEXT] = pl.concat_str(said, separator=", ", ignore_nulls=True)
         columns |= {name: pl.col(column).cast(pl.String) for name, column in named.items()}
         return Attributes(source, columns, path.name, keep_unknown=part == "items" and self.unsold_items)
+
+
+def _plain(numbers: pl.Series, decimal: str) -> pl.Series:
+    """Numbers as text with a point before decimals and nothing between thousands, where they were written rightly with the given mark.
+
+    4,50 is no number where a point stands before decimals: dropped and counted it is seen, read as 450 it is not.
+    """
+    mark, group = re.escape(decimal), re.escape(THOUSANDS[decimal])
+    grouped = numbers.str.contains(rf"^[+-]?\d{{1,3}}({group}\d{{3}})+({mark}\d*)?$")
+    numbers = numbers.str.replace_all(THOUSANDS[decimal], "", literal=True).zip_with(grouped.fill_null(False), numbers)
+    if decimal == ".":
+        return numbers
+    return numbers.str.replace(decimal, ".", literal=True).zip_with(~numbers.str.contains(r"\.").fill_null(False), pl.Series([None]))
 
 
 def _blank(values: pl.Series) -> pl.Series:

@@ -60,6 +60,27 @@ def test_gzip_parquet_and_other_separators_read_the_same(shop, tmp_path):
     assert Table(path=str(tmp_path / "shop.parquet"), columns=COLUMNS).read().events.equals(expected)
 
 
+@pytest.mark.parametrize(("decimal", "written"), [(".", "1,234.5"), (",", "1.234,5"), (",", "1234,5 ")])
+def test_prices_are_read_as_they_are_written_in_the_shop_s_country(shop, decimal, written):
+    lines = [line.replace(",", ";").replace("4.5", written) for line in good()]
+    dataset = shop(lines, {**COLUMNS, "price": "cost"}, separator=";", decimal=decimal)
+    assert (set(dataset.events["price"]), dropped(dataset)) == ({1234.5}, {})
+
+
+@pytest.mark.parametrize(("decimal", "written"), [(".", "4,50"), (".", "1,23,456"), (",", "4.5"), (",", "12.34,5")])
+def test_a_price_written_otherwise_is_dropped_and_not_read_as_another(shop, decimal, written):
+    lines = good()
+    lines[1] = lines[1].replace("4.5", written)
+    lines[2:] = [line.replace("4.5", "4") for line in lines[2:]]
+    dataset = shop([line.replace(",", ";", 4) for line in lines], {**COLUMNS, "price": "cost"}, separator=";", decimal=decimal)
+    assert dropped(dataset) == {"unparsable_price": 1}
+
+
+def test_a_decimal_mark_that_is_none_is_an_error(shop):
+    with pytest.raises(DataError, match=r"data\.decimal is ';', wanted one of \['\.', ','\]"):
+        shop(good(), decimal=";")
+
+
 def test_whole_numbers_of_a_float_column_are_ids_without_a_point(tmp_path):
     n = len(days(70))
     frame = pl.DataFrame({"user_id": [13085.0, None] * (n // 2), "item_id": [1.5] * n, "time": pl.Series(days(70)).str.to_date()})

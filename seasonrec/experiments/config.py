@@ -29,11 +29,13 @@ class Paths:
 
     Args:
         output: where runs go.
+        multirun: where several runs of one command go.
         cache: prepared data, text vectors and results of baselines, shared by all runs.
         run: the folder of this run; the command fills it in.
     """
 
     output: str = MISSING
+    multirun: str = MISSING
     cache: str = MISSING
     run: str | None = None
 

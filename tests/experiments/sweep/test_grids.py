@@ -9,8 +9,9 @@ from seasonrec.experiments.record import read_record
 def test_a_grid_runs_once_for_each_combination_of_values_and_heads(command, words, tmp_path, monkeypatch):
     monkeypatch.setitem(train.STAGES, "selection", lambda run: 1.0)
     grid = ["loss.weights.seasonal=0.5,1", "head/seasonal=asof_demand,harmonic_text", "head/content=default,none"]
-    command("train", *words, "stage=selection", "logger=none", *grid, f"hydra.sweep.dir={tmp_path}")
-    configs = [read_record(tmp_path / str(number))["config"] for number in range(8)]
+    command("train", *words, "stage=selection", "logger=none", *grid, f"paths.multirun={tmp_path}")
+    (folder,) = tmp_path.glob("*/*")
+    configs = [read_record(folder / str(number))["config"] for number in range(8)]
     of = [(cfg["loss"]["weights"]["seasonal"], cfg["model"]["heads"]) for cfg in configs]
     ran = [(weight, heads["seasonal"]["_target_"], "content" in heads) for weight, heads in of]
     heads = [f"seasonrec.heads.seasonal.{name}" for name in ("AsOfDemand", "HarmonicText")]

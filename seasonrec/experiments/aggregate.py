@@ -306,11 +306,12 @@ def notes_of(rows: Sequence[Row], tests: pl.DataFrame | None, against: Row, n_re
     """What a reader has to know of the numbers."""
     notes = [SEEDS_NOTE]
     if tests is not None:
+        n = tests["p_holm"].count()  # of few users there is none
         notes.append(
             f"Tests: {against.name} against each other row, paired bootstrap over users of values averaged over seeds, Holm-corrected"
-            f" over all {len(tests)} of them. They say nothing about other seeds."
+            f" over all {n} of them. They say nothing about other seeds."
         )
-        if (floor := len(tests) / (n_resamples + 1)) > FLOOR:
+        if (floor := n / (n_resamples + 1)) > FLOOR:
             notes.append(f"With {n_resamples:,} resamples no corrected p can be below {floor:.3f}; raise n_resamples to see smaller ones.")
     codes = {str((run.record.get("code") or {}).get("commit"))[:10] for row in rows for run in row.runs}
     if len(codes) > 1:

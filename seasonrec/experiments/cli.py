@@ -119,7 +119,7 @@ def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContex
     def job(cfg: "DictConfig") -> Any:
         sys.argv = called  # Lightning starts the processes of further devices by this command line
         # A sweep has to go on when one of its jobs fails: its errors are left to Hydra until the end.
-        with nullcontext() if sweep else errors():
+        with _told() if sweep else errors():
             return prepare(verb, cfg)(cfg)
 
     if (here := os.getcwd()) not in sys.path:
@@ -194,7 +194,8 @@ def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
     if name == "report":
         words = [_as_text(word) if word.startswith("runs=") else word for word in _runs_first(words)]
     if name == "reproduce":
-        words = _name_first(words)
+        seeds = [f"reproduce.seeds=[{word.removeprefix('seed=')}]" if word.startswith("seed=") else word for word in words]
+        words = _name_first(seeds)
     if name == "sweep" and _lacks_study(words):
         raise ConfigError(NO_STUDY)
     if name == "ablate":
@@ -210,7 +211,7 @@ def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
 def _places_first(words: Sequence[str]) -> list[str]:
     """The words, those that say where configs lie first: Hydra's parser takes no overrides after such a flag that stands among them."""
     of_flag = [False, *(word in PLACES for word in words)]
-    place = [word in PLACES or after for word, after in zip(words, of_flag, strict=False)]
+    place = [word.partition("=")[0] in PLACES or after for word, after in zip(words, of_flag, strict=False)]
     return [*compress(words, place), *compress(words, map(not_, place))]
 
 
@@ -316,6 +317,18 @@ def plain_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; `seasonrec train resume=<folder of the run>` goes on with a training", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """While open, an error of one of several jobs is named as it happens: of all that fail, Hydra hands over the first alone."""
+    from hydra.core.hydra_config import HydraConfig
+
+    try:
+        yield
+    except Exception as error:
+        print(f"error in job {HydraConfig.get().job.num}: {_in_words(error)}", file=sys.stderr)
+        raise
 
 
 def _in_words(error: Exception) -> str:

@@ -277,6 +277,20 @@ SCHEMAS: Final[Mapping[str, type]] = {
 }
 
 
+AT_LEAST_ONE: Final = (
+    "n_threads",
+    "eval.k",
+    "eval.batch_size",
+    "eval.n_resamples",
+    "eval.n_paired",
+    "trainer.max_epochs",
+    "sweep.n_trials",
+    "sweep.n_workers",
+    "ablation.n_workers",
+    "ablation.n_resamples",
+)
+
+
 def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
     """Nothing, if every key of the config is known, every mandatory one is given and every class can be called as written.
 
@@ -293,6 +307,9 @@ def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
             needed = " ".join(f"{key}=..." for key in missing)
             raise ConfigError(f"{', '.join(missing)}: no value given; add {needed} to the command line or to a config file")
         OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg))
+        for key in AT_LEAST_ONE:
+            if isinstance(value := OmegaConf.select(cfg, key), int | float) and value < 1:
+                raise ConfigError(f"{key} is {value}, wanted at least 1")
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     _check_calls(OmegaConf.to_container(cfg, resolve=True), "")

@@ -5,6 +5,8 @@ import os
 import torch
 from omegaconf import DictConfig, ListConfig
 
+from seasonrec.errors import ConfigError
+
 
 def named(trainer: DictConfig) -> list[str] | None:
     """The devices that `trainer.devices` names, e.g. [0, 2] or "0,2", as Lightning reads it; None where it says how many."""
@@ -12,6 +14,20 @@ def named(trainer: DictConfig) -> list[str] | None:
     if isinstance(devices, str) and "," in devices:
         return [each.strip() for each in devices.split(",") if each.strip()]
     return [str(each) for each in devices] if isinstance(devices, ListConfig) else None
+
+
+def refuse_missing_gpu(trainer: DictConfig) -> None:
+    """Nothing, unless a GPU is asked for and there is none: said before anything is read.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    known = {"cuda": (torch.cuda,), "gpu": (torch.cuda, torch.backends.mps)}.get(str(trainer.get("accelerator")), ())
+    if known and not any(kind.is_available() for kind in known):
+        raise ConfigError(
+            f"trainer.accelerator={trainer.accelerator}: PyTorch {torch.__version__} sees no GPU here; leave trainer=... out, which takes a"
+            " GPU where there is one, or install a PyTorch for it"
+        )
 
 
 def device_of(trainer: DictConfig | None) -> torch.device:

@@ -71,9 +71,13 @@ def jobs_of(what: str, folder: Path, words: Sequence[str], seeds: Sequence[int],
         words: that they share.
 
     Raises:
-        ConfigError: their config is not in order, or a folder holds a run of other settings.
+        ConfigError: their config is not in order, a folder holds a run of other settings, or seeds are none or not all different.
         DataError: a folder holds a finished run of other data.
     """
+    if twice := sorted({n for n in seeds if list(seeds).count(n) > 1}):
+        raise ConfigError(f"seeds: {twice[0]} stands there more than once; each seed is one run")
+    if not seeds:
+        raise ConfigError("seeds: there is none; give at least one, e.g. seed=0")
     config = config_of(words, verb, what)
     jobs = [Job(f"{what}, seed {n}", folder / f"seed{n}", [*words, f"seed={n}"], config | {"seed": n}, verb) for n in seeds]
     for job in jobs:

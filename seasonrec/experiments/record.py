@@ -5,6 +5,7 @@ No environment variable is ever stored, and a configuration value whose key name
 """
 
 import json
+import logging
 import math
 import os
 import re
@@ -21,6 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import polars as pl
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from seasonrec.data.dataset import Dataset
@@ -29,7 +31,10 @@ from seasonrec.experiments import memory, provenance
 from seasonrec.experiments.settings import asked_of
 from seasonrec.schema import TIME
 
+log = logging.getLogger(__name__)
 RECORD: Final = "run.json"
+LOCK: Final = ".lock"  # held by the process that is at work on a run
+PATIENCE: Final = 2.0  # seconds for which it is waited for: one that was killed may still be ending
 JOINT: Final = "joint"  # the joint model among methods
 RUNNING, FINISHED, FAILED, PRUNED = "running", "finished", "failed", "pruned"
 WITHIN, SO_FAR = "peak within the stage", "peak of the process so far"
@@ -56,7 +61,7 @@ class RunRecord:
 
     A folder that already has a record is a run that goes on: its start, stages and facts are kept and new stages follow. With what code,
     packages and machine it went on stands under "resumed", beside those that it began with.
-    As a context manager it ends the record: "finished", or "failed" with the error.
+    As a context manager it ends the record: "finished", or "failed" with the error. Until then the folder is this process's alone.
 
     Args:
         folder: of the run; made where missing.
@@ -64,12 +69,13 @@ class RunRecord:
         command: the words of the command line; by default this process's.
 
     Raises:
-        ConfigError: the folder's record is of other settings.
+        ConfigError: the folder's record is of other settings, or another process is at work there.
         DataError: a value that JSON cannot hold, or an earlier record that cannot be read.
     """
 
     def __init__(self, folder: str | Path, config: Mapping[str, Any], *, command: Sequence[str] | None = None):
-        self.folder = Path(folder)
+        self.folder, written = Path(folder), _masked(plain(config, "config"))
+        self._lock = _locked(self.folder)
         refuse_other_settings(config, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
         earlier = read_record(self.folder) if (self.folder / RECORD).exists() else {}
         self._peaks: list[float] = []  # of the open stages, outermost first
@@ -92,9 +98,8 @@ class RunRecord:
             "data": earlier.get("data"),
             "stages": earlier.get("stages", []),
             "facts": earlier.get("facts", {}),
-            "config": _masked(plain(config, "config")),
+            "config": written,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.save()
 
     @contextmanager
@@ -194,6 +199,7 @@ class RunRecord:
             self.fail(error)
         elif self._content["finished"] is None:
             self.finish()
+        self._lock.release()
 
     def _begin_peak(self) -> bool:
         # Resetting forgets what the stages around this one have reached: keep it first.
@@ -248,6 +254,25 @@ def what_is_missing(record: Mapping[str, Any], run: str | Path) -> str:
     if (config.get("eval") or {}).get("rolling"):
         return f"it rolls: take the run of one of its cut-offs, {run}/cut_offs/<date>"
     return f"it was run with stage={config.get('stage')}: train with stage=whole"
+
+
+def _locked(folder: Path) -> FileLock:
+    """A lock on a run's folder, held until it is released or this process ends.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=PATIENCE)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"{folder}: another process is at work on the run there; wait for it, or give this one a folder of its own, hydra.run.dir=..."
+        ) from None
+    except (NotImplementedError, OSError) as error:  # a file system that knows no locks
+        log.warning("%s cannot be locked (%s): let no other process work there", folder, error)
+    return lock
 
 
 def refuse_other_settings(config: Mapping[str, Any], folder: str | Path) -> None:

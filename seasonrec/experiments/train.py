@@ -31,6 +31,7 @@ from seasonrec.experiments.build import (
     texts_of,
 )
 from seasonrec.experiments.cores import n_cores
+from seasonrec.experiments.devices import refuse_missing_gpu
 from seasonrec.experiments.examples import write_examples
 from seasonrec.experiments.fit import EPOCHS, LOSSES, Fit, Outcome
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
@@ -63,6 +64,7 @@ def train(cfg: DictConfig) -> float:
         raise ConfigError(f"stage is {cfg.stage!r}, wanted {' or '.join(STAGES)}")
     if cfg.epochs not in EPOCHS:
         raise ConfigError(f"epochs is {cfg.epochs!r}, wanted {' or '.join(EPOCHS)}")
+    refuse_missing_gpu(cfg.trainer)
     begin(cfg)
     if follows(cfg.trainer):
         return follow(cfg)

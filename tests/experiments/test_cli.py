@@ -204,6 +204,22 @@ def test_check_data_takes_a_bare_file_name(given, rewritten):
     assert cli.rewrite("check-data", given) == rewritten
 
 
+def test_seeds_of_a_reproduction_are_those_of_its_runs():
+    assert cli.rewrite("reproduce", ["x", "seed=1,2"]) == ["reproduce=x", "reproduce.seeds=[1,2]"]
+
+
+def test_folders_of_configs_come_first_however_they_are_given():
+    assert cli.rewrite("train", ["seed=1", "--config-dir=my", "name=a"]) == ["--config-dir=my", "seed=1", "name=a"]
+
+
+def test_every_job_of_several_that_fails_is_named(command, words, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command("train", *words, "stage=neither,nor", f"paths.multirun={tmp_path}")
+    said = capsys.readouterr().err
+    assert "error in job 0: stage is 'neither', wanted" in said
+    assert "error in job 1: stage is 'nor', wanted" in said
+
+
 @pytest.mark.parametrize(
     ("verb", "given", "value"),
     [

@@ -40,6 +40,16 @@ def test_a_process_encodes_and_ranks_on_the_gpu_that_the_trainer_gives_it(monkey
     assert device_of(trainer) == torch.device("cpu")
 
 
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+def test_a_gpu_that_is_not_there_is_missed_before_anything_is_read(command, words, monkeypatch, tmp_path, capsys, accelerator):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        command("train", *words, f"trainer.accelerator={accelerator}", f"hydra.run.dir={tmp_path}")
+    assert f"trainer.accelerator={accelerator}: PyTorch {torch.__version__} sees no GPU here; leave trainer=" in capsys.readouterr().err
+    assert not (tmp_path / "run.json").exists()
+
+
 def test_a_batch_system_says_which_gpu_is_whose(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setenv("SLURM_LOCALID", "5")

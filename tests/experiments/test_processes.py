@@ -9,7 +9,7 @@ import pytest
 
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments import processes
-from seasonrec.experiments.processes import Job, plain_config, run_all
+from seasonrec.experiments.processes import Job, jobs_of, plain_config, run_all
 
 
 def test_a_run_that_ends_before_its_test_weeks_is_not_one_that_goes_on_to_them(composed, tmp_path):
@@ -18,6 +18,12 @@ def test_a_run_that_ends_before_its_test_weeks_is_not_one_that_goes_on_to_them(c
     Job("whole, seed 0", tmp_path, [], selection).check()
     with pytest.raises(ConfigError, match=r"the run there has other settings \(stage\)"):
         Job("whole, seed 0", tmp_path, [], whole).check()
+
+
+@pytest.mark.parametrize(("seeds", "message"), [([0, 1, 0], "^seeds: 0 stands there more than once"), ([], "^seeds: there is none")])
+def test_seeds_are_some_and_each_is_one_run(tmp_path, seeds, message):
+    with pytest.raises(ConfigError, match=message):
+        jobs_of("whole", tmp_path, [], seeds)
 
 
 def test_a_finished_run_of_data_that_have_changed_since_is_not_taken(composed, tmp_path, dataset):

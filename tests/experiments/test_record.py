@@ -17,9 +17,10 @@ import polars as pl
 import pytest
 
 from seasonrec.data.dataset import Dataset, Split
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments import memory, provenance
-from seasonrec.experiments.record import TABLES, RunRecord, plain, read_record, read_table
+from seasonrec.experiments import record as record_module
+from seasonrec.experiments.record import LOCK, TABLES, RunRecord, plain, read_record, read_table
 from seasonrec.schema import as_events
 
 MB = 2**20
@@ -42,7 +43,7 @@ def test_a_finished_run_says_what_ran_on_what_and_where(tmp_path):
     assert content["versions"]["polars"] == pl.__version__
     assert content["machine"]["cores"] >= 1
     assert content["machine"]["memory_gb"] > 0
-    assert [path.name for path in (tmp_path / "new" / "run").iterdir()] == ["run.json"], "no draft is left"
+    assert [path.name for path in (tmp_path / "new" / "run").iterdir() if path.name != LOCK] == ["run.json"], "no draft is left"
 
 
 def test_the_data_are_named_counted_and_their_cleaning_told(tmp_path):
@@ -212,8 +213,8 @@ def test_a_killed_run_leaves_its_record_and_goes_on_from_there(tmp_path):
 
 
 def test_a_run_that_goes_on_keeps_earlier_facts_and_data(tmp_path):
-    first = RunRecord(tmp_path, {"seed": 1})
-    first.facts(parameters={"total": 10}, epoch=2)
+    with RunRecord(tmp_path, {"seed": 1}) as first:
+        first.facts(parameters={"total": 10}, epoch=2)
     again = RunRecord(tmp_path, {"seed": 1})
     again.facts(epoch=5)
     assert read_record(tmp_path)["facts"] == {"parameters": {"total": 10}, "epoch": 5}
@@ -272,6 +273,16 @@ def test_values_become_what_json_has():
         "3": [1, [2.0]],
         "split": {"validation": [1, 2], "test": [3, 4]},
     }
+
+
+def test_two_processes_are_not_at_work_on_one_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(record_module, "PATIENCE", 0.0)
+    with RunRecord(tmp_path, {"seed": 1}) as record, record.stage("train"):
+        with pytest.raises(ConfigError, match=r"another process is at work on the run there; wait for it, or give this one a folder of"):
+            RunRecord(tmp_path, {"seed": 1})
+        assert read_record(tmp_path)["stage"] == "train"
+    with RunRecord(tmp_path, {"seed": 1}):
+        assert len(read_record(tmp_path)["resumed"]) == 1
 
 
 def test_a_value_that_json_lacks_is_refused_by_its_place(tmp_path):

@@ -1,5 +1,6 @@
 """best.yaml: the picked trial as an experiment file, for `seasonrec train --config-dir <study> experiment=best`."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +17,25 @@ from seasonrec.experiments.sweep.sweeper import parsed
 BEST: Final = "experiment/best.yaml"
 
 
-def write_best(plan: Plan, study: optuna.Study, chosen: FrozenTrial, words: Sequence[str], choices: Mapping[str, Any]) -> Path:
+def command_of(plan: Plan, places: Sequence[str]) -> str:
+    """The command that trains what a study picked.
+
+    Args:
+        places: folders of the user's own configs, which the study was called with.
+    """
+    search = [f"hydra.searchpath=[{','.join(f'file://{Path(place).resolve()}' for place in places)}]"] if places else []
+    return shlex.join(["seasonrec", "train", "--config-dir", str(plan.folder), *search, "experiment=best"])
+
+
+def write_best(
+    plan: Plan, study: optuna.Study, chosen: FrozenTrial, words: Sequence[str], choices: Mapping[str, Any], command: str
+) -> Path:
     """The path of best.yaml: what all trials share, and what the picked one sets.
 
     Args:
         words: overrides that all trials share.
         choices: config groups, and what was chosen of each.
+        command: that trains it.
     """
     told = ", ".join(f"{name} {value:.5g}" for name, value in zip(plan.objectives, chosen.values, strict=True))
     shared = {each.key_or_group: each.value() for each in parsed(words)}
@@ -31,7 +45,7 @@ def write_best(plan: Plan, study: optuna.Study, chosen: FrozenTrial, words: Sequ
         "# @package _global_",
         f"# Trial {chosen.number} of the {len(study.trials)} of study {plan.cfg.name}, picked by validation weeks on"
         f" {datetime.now(UTC):%Y-%m-%d}: {told}.",
-        f"# seasonrec train --config-dir {plan.folder} experiment=best",
+        f"# {command}",
     ]
     path.write_text("\n".join(head) + "\n" + OmegaConf.to_yaml(experiment(shared | chosen.user_attrs[VALUES], choices)), "utf-8")
     return path

@@ -187,7 +187,11 @@ def importances_of(study: optuna.Study) -> dict[str, float]:
         raise DataError("importances: no parameter differs between the completed trials")
     told = optuna.create_study(directions=study.directions)
     for trial in done:
-        values = {key: value for key, value in trial.user_attrs[VALUES].items() if key in kinds}
+        values = {
+            key: str(value) if isinstance(kinds[key], CategoricalDistribution) else value
+            for key, value in trial.user_attrs[VALUES].items()
+            if key in kinds
+        }
         told.add_trial(optuna.create_trial(params=values, distributions={key: kinds[key] for key in values}, values=trial.values))
     return optuna.importance.get_param_importances(told)
 
@@ -212,7 +216,7 @@ def completed(trials: Sequence[FrozenTrial], at_least: int = 1) -> list[FrozenTr
 def _distribution(values: Sequence[Any]) -> BaseDistribution | None:
     """What values may have been drawn from; None if they are all the same."""
     if not _numeric(values):
-        kinds = sorted(set(values), key=str)
+        kinds = sorted(set(map(str, values)))
         return CategoricalDistribution(kinds) if len(kinds) > 1 else None
     low, high = min(values), max(values)
     return FloatDistribution(low, high, log=_logarithmic(low, high)) if low < high else None

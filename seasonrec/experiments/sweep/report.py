@@ -26,8 +26,12 @@ RULE: Final = "Picked of the Pareto front: the point nearest to the best value o
 ONE: Final = "Picked: the completed trial within the limits whose objective is best."
 
 
-def write_study_report(plan: Plan, study: optuna.Study) -> Path:
-    """The path of report.html in the study's folder; its pictures also go to plots/*.png and its trials to trials.csv."""
+def write_study_report(plan: Plan, study: optuna.Study, command: str) -> Path:
+    """The path of report.html in the study's folder; its pictures also go to plots/*.png and its trials to trials.csv.
+
+    Args:
+        command: that trains the picked trial.
+    """
     trials, chosen = study.get_trials(), pick(study)
     picture = partial(page.picture, plan.folder)
     best = chosen.number if chosen else None
@@ -40,7 +44,7 @@ def write_study_report(plan: Plan, study: optuna.Study) -> Path:
         "The study": _settings(plan, study),
     }
     trial_table(plan, trials).write_csv(plan.folder / TRIALS)
-    return write_page(plan.folder, f"study {plan.cfg.name}", sections, _headline(plan, trials, chosen))
+    return write_page(plan.folder, f"study {plan.cfg.name}", sections, _headline(plan, trials, chosen, command))
 
 
 def trial_table(plan: Plan, trials: Sequence[FrozenTrial]) -> pl.DataFrame:
@@ -62,7 +66,7 @@ def seconds_of(trial: FrozenTrial) -> float | None:
     return round(trial.duration.total_seconds(), 1) if trial.duration else None
 
 
-def _headline(plan: Plan, trials: Sequence[FrozenTrial], chosen: FrozenTrial | None) -> Html:
+def _headline(plan: Plan, trials: Sequence[FrozenTrial], chosen: FrozenTrial | None, command: str) -> Html:
     """What came out and what it cost."""
     states = [_state(trial, trials) for trial in trials]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -75,7 +79,7 @@ def _headline(plan: Plan, trials: Sequence[FrozenTrial], chosen: FrozenTrial | N
         f" within {wall / 60:,.1f} minutes · validation weeks only"
     )
     told = "No trial completed within the limits." if chosen is None else f"Trial {chosen.number}: {_told(plan, chosen)}."
-    where = f" <code>seasonrec train --config-dir {html.escape(str(plan.folder))} experiment=best</code>" if chosen else ""
+    where = f" <code>{html.escape(command)}</code>" if chosen else ""
     return Html(f"<p class='quiet'>{html.escape(facts)}</p><p class='lead'><b>{html.escape(told)}</b>{where}</p>")
 
 

@@ -11,12 +11,16 @@ from typing import Any
 
 import optuna
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna.exceptions import ExperimentalWarning
 
+from seasonrec.data.prepare import digest_of
 from seasonrec.errors import ConfigError
 from seasonrec.experiments.cores import n_cores
-from seasonrec.experiments.sweep.best import write_best
+from seasonrec.experiments.record import plain_config
+from seasonrec.experiments.settings import asked_of
+from seasonrec.experiments.sweep.best import command_of, write_best
 from seasonrec.experiments.sweep.lease import Lease
 from seasonrec.experiments.sweep.report import write_study_report
 from seasonrec.experiments.sweep.study import Plan, SharedStudy, pick
@@ -36,15 +40,17 @@ def run_study(cfg: DictConfig, words: Sequence[str], flags: Sequence[str], choic
     """
     plan = Plan.of(cfg.sweep)
     plan.folder.mkdir(parents=True, exist_ok=True)
+    command = command_of(plan, [flag.partition("=")[2] for flag in flags if flag.startswith("--config-dir=")])
     with _quiet():
         study = _with_workers(cfg, plan, words, flags)
-        report = write_study_report(plan, study)
+        if chosen := pick(study):
+            write_best(plan, study, chosen, words, choices, command)
+        report = write_study_report(plan, study, command)
         log.info("report: %s", report)
-        if (chosen := pick(study)) is None:
+        if chosen is None:
             log.warning("no trial completed within the limits, so there is no best.yaml")
             return None
-        log.info("best: trial %d; seasonrec train --config-dir %s experiment=best", chosen.number, plan.folder)
-        write_best(plan, study, chosen, words, choices)
+        log.info("best: trial %d; %s", chosen.number, command)
         return dict(zip(plan.objectives, chosen.values, strict=True))
 
 
@@ -53,10 +59,11 @@ def _with_workers(cfg: DictConfig, plan: Plan, words: Sequence[str], flags: Sequ
     n, stop, lease = cfg.sweep.n_workers, Event(), Lease(plan.folder / "workers")
     shares = devices(n, cfg.sweep.gpus_per_trial)
     of_trial = [*flags, *words, *shared_out(words, n, cfg.sweep.gpus_per_trial, cfg.sweep.name)]
+    of = {"settings": _shared_settings(cfg), "data": digest_of(instantiate(cfg.data))}
     workers: list[Worker] = []
     try:
         for share in shares:
-            workers.append(Worker(plan, SharedStudy(plan, words, lease, stop), of_trial, share))
+            workers.append(Worker(plan, SharedStudy(plan, words, lease, stop, of), of_trial, share))
         with ThreadPoolExecutor(n) as pool:
             futures = [pool.submit(worker.work) for worker in workers]
             try:
@@ -73,6 +80,12 @@ def _with_workers(cfg: DictConfig, plan: Plan, words: Sequence[str], flags: Sequ
         lease.release()
 
 
+def _shared_settings(cfg: DictConfig) -> dict[str, Any]:
+    """What all trials' numbers depend on, whichever file or word it comes from; but for the data and what may differ between machines."""
+    asked = asked_of(plain_config(cfg))
+    return {key: value for key, value in asked.items() if key != "data" and not key.startswith("trainer.")}
+
+
 def devices(n_workers: int, gpus_each: float) -> list[dict[str, str]]:
     """The environment that shows each worker the GPUs which are its own; nothing where there are none.
 
@@ -83,7 +96,11 @@ def devices(n_workers: int, gpus_each: float) -> list[dict[str, str]]:
         ConfigError: fewer GPUs than the workers need, or one and a half for each.
     """
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = [each for each in listed.split(",") if each] if listed is not None else [str(n) for n in range(torch.cuda.device_count())]
+    gpus = (
+        [each for each in listed.split(",") if each and each != "-1"]
+        if listed is not None
+        else [str(n) for n in range(torch.cuda.device_count())]
+    )
     if gpus_each <= 0 or (gpus_each > 1 and gpus_each % 1):
         raise ConfigError(f"{gpus_each:g} GPUs for each run: wanted a whole number, or a share of one, e.g. 0.25 where four runs share it")
     if not gpus:

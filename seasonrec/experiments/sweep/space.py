@@ -74,6 +74,11 @@ class Limit:
         low, high = ("" if bound is None else f"{bound}" for bound in (self.low, self.high))
         return f"{low}{' <= ' if low else ''}{self.of}{' <= ' if high else ''}{high}"
 
+    @property
+    def names(self) -> list[str]:
+        """The values that have to be known to tell whether it is kept."""
+        return [each for each in (self.of, self.low, self.high) if isinstance(each, str)]
+
     def excess(self, values: Mapping[str, Any]) -> float | None:
         """By how much the values break the limit, 0 or less where they keep it; None where one of them is not known."""
         value, low, high = (_number(bound, values) for bound in (self.of, self.low, self.high))

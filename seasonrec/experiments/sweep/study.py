@@ -4,6 +4,7 @@ import copy
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -22,12 +23,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from seasonrec.errors import ConfigError
+from seasonrec.evaluation.selection import METRIC
 from seasonrec.experiments.sweep.lease import MISSED, WORKER, Lease, beating, is_gone
 from seasonrec.experiments.sweep.space import Limit, Space, Values
 
 # User attributes: of a trial what it set, where it ran and what came out; of a study what it explores and that it is ready.
 VALUES, FOLDER, OUTCOMES, REASON = "values", "folder", "outcomes", "reason"
 DEFINITION, READY = "definition", "ready"
+SECONDS_PER_EPOCH: Final = "seconds_per_epoch"
 POLL: Final = 1.0  # seconds between looks at a study that has no trial to give
 OF_MACHINE: Final = ("paths.", "n_threads=", "trainer=", "trainer.devices=")  # words that may differ from one machine to the next
 PATIENCE: Final = 60.0  # seconds for which another process may take to begin a study
@@ -57,18 +60,27 @@ class Plan:
 
         Raises:
             ConfigError: nothing to search or no objective, a condition or known point that the space does not have, or a pruner
-                beside several objectives.
+                beside objectives that are not known before a trial's end.
         """
         objectives = dict.fromkeys(cfg.maximize, "maximize") | dict.fromkeys(cfg.minimize, "minimize")
         if not cfg.space or not objectives:
             raise ConfigError("sweep: there is nothing to search, or no objective; give sweep.space, and sweep.maximize or sweep.minimize")
-        if cfg.pruner and len(objectives) > 1:
-            raise ConfigError("sweep.pruner: trials of several objectives cannot be compared before they end; give sweep/pruner=none")
-        space = Space(instantiate(cfg.space, _convert_="all"))
+        if cfg.pruner and objectives != {METRIC: "maximize"}:
+            raise ConfigError(
+                f"sweep.pruner: before they end, trials are compared by {METRIC} alone, which is not what this study looks for;"
+                " give sweep/pruner=none"
+            )
+        space, limits = Space(instantiate(cfg.space, _convert_="all")), instantiate(cfg.limits, _convert_="all")
+        for name in [*objectives, *(name for limit in limits for name in limit.names if name not in space.keys)]:
+            if name != SECONDS_PER_EPOCH and not name.startswith("validation/"):
+                raise ConfigError(
+                    f"sweep: no trial ends with {name!r}; wanted {SECONDS_PER_EPOCH}, {METRIC}, validation/<metric>/<slice>, or in a"
+                    f" limit a key of the space: {', '.join(space.keys)}"
+                )
         return cls(
             cfg=cfg,
             space=space,
-            limits=instantiate(cfg.limits, _convert_="all"),
+            limits=limits,
             objectives=objectives,
             sampler=functools.partial(_sampler, instantiate(cfg.sampler, _convert_="all"), cfg.seed),
             pruner=instantiate(cfg.pruner, _convert_="all") or NopPruner(),
@@ -120,18 +132,19 @@ class SharedStudy:
     Args:
         words: the overrides that all trials share.
         stop: ends the waiting for a trial.
+        of: what else must stay the same: what the words come to, and the data, in plain containers.
     """
 
-    def __init__(self, plan: Plan, words: Sequence[str], lease: Lease, stop: Event):
+    def __init__(self, plan: Plan, words: Sequence[str], lease: Lease, stop: Event, of: Mapping[str, Any] | None = None):
         self.plan, self._lease, self.stop = plan, lease, stop
         self._retry = RetryHeartbeatStaleTrialCallback(plan.cfg.max_retries, inherit_intermediate_values=True)
         self.storage = storage_of(plan.cfg.storage, plan.cfg.heartbeat, self._retry)
         # Counting trials and taking one is one step for all processes that see the folder.
         self._lock = FileLock(plan.folder / "study.lock")
-        self.study = self._open(plan.definition(words))
+        self.study = self._open(plan.definition(words) | dict(of or {}))
 
     def _open(self, definition: dict[str, Any]) -> optuna.Study:
-        """The study, begun with the known points if it is new.
+        """The study, begun if it is new, with the known points that it has not tried yet in its queue.
 
         Raises:
             ConfigError: there is one of that name which explores something else.
@@ -145,14 +158,16 @@ class SharedStudy:
             self._wait_until_ready(study)
         if READY not in study.user_attrs:
             study.set_user_attr(DEFINITION, definition)
+            study.set_user_attr(READY, True)
+        begun = study.user_attrs[DEFINITION]
+        if changed := sorted(part for part in definition if part in begun and begun[part] != definition[part]):
+            what = _changed(begun[changed[0]], definition[changed[0]])
+            raise ConfigError(
+                f"sweep: the study {name!r} was begun with other {', '.join(changed)}: {what}; give the new one a name, sweep.name=..."
+            )
+        with self._lock:  # also of a study that goes on: points that are new to it come next
             for point in self.plan.points:
                 study.enqueue_trial(point, skip_if_exists=True)
-            study.set_user_attr(READY, True)
-        if changed := sorted(part for part in definition if study.user_attrs[DEFINITION].get(part) != definition[part]):
-            raise ConfigError(
-                f"sweep: the study {name!r} was begun with other {', '.join(changed)}:"
-                f" {study.user_attrs[DEFINITION].get(changed[0])}, now {definition[changed[0]]}; give the new one a name, sweep.name=..."
-            )
         return study
 
     def _wait_until_ready(self, study: optuna.Study) -> None:
@@ -193,17 +208,34 @@ class SharedStudy:
             if is_gone(trial, self.plan.cfg.heartbeat, self.storage):
                 self.requeue(trial._trial_id)
 
-    def requeue(self, trial_id: int) -> None:
-        """Ends a trial as failed and puts its copy into the queue, unless it was retried too often or somebody else did so."""
-        try:
+    def requeue(self, trial_id: int, reason: str = "its process died") -> bool:
+        """Ends a trial as failed and puts its copy into the queue; False if it was retried too often for that.
+
+        Args:
+            reason: why it ended, for a trial that is not tried again.
+        """
+        trial = copy.deepcopy(self.storage.get_trial(trial_id))  # the retry writes into what it gets
+        n_tried = len(RetryHeartbeatStaleTrialCallback.retry_history(trial))
+        again = n_tried < self.plan.cfg.max_retries
+        with suppress(UpdateFinishedTrialError):  # somebody else did so
+            if not again:
+                self.storage.set_trial_user_attr(trial_id, REASON, f"{reason}, {n_tried + 1} times")
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        except UpdateFinishedTrialError:
-            return
-        self._retry(self.study, copy.deepcopy(self.storage.get_trial(trial_id)))  # it writes into what it gets
+            if again:
+                self._retry(self.study, trial)
+        return again
 
     def beating(self, trial: optuna.Trial):
         """While open, the trial is known to be worked on."""
         return beating(self.storage, trial._trial_id, self.plan.cfg.heartbeat)
+
+
+def _changed(before: Any, now: Any) -> str:
+    """In words what changed; of settings those that did."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        before, now = ({key: each.get(key) for key in other} for each in (before, now))
+    return f"{before}, now {now}"
 
 
 def retried(trials: Sequence[FrozenTrial]) -> set[int]:

@@ -48,6 +48,8 @@ class StudySweeper(Sweeper):
         check_config(task, TrainConfig)
         if task.get("sweep") is None:
             raise ConfigError(NO_STUDY)
+        if task.stage not in ("whole", "selection"):
+            raise ConfigError(f"sweep: trials are judged by how they rank validation weeks, but stage={task.stage} ranks nothing")
         words = shared_words(arguments, task.sweep.space)
         _log_to(config, Path(task.sweep.folder))
         return run_study(task, words, flags_of(config), dict(config.hydra.runtime.choices))

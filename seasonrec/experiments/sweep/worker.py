@@ -20,7 +20,7 @@ from seasonrec.evaluation.selection import METRIC
 from seasonrec.experiments.overrides import quoted
 from seasonrec.experiments.record import FINISHED, JOINT, PRUNED, RECORD, read_record, read_table
 from seasonrec.experiments.sweep.space import Values
-from seasonrec.experiments.sweep.study import FOLDER, OUTCOMES, REASON, VALUES, Plan, SharedStudy
+from seasonrec.experiments.sweep.study import FOLDER, OUTCOMES, REASON, SECONDS_PER_EPOCH, VALUES, Plan, SharedStudy
 from seasonrec.experiments.sweep.trial import SECONDS
 
 log = logging.getLogger(__name__)
@@ -112,9 +112,10 @@ class Worker:
 
     def _close(self, trial: optuna.Trial, folder: Path, status: int) -> TrialState | None:
         if status < 0:
-            log.warning("trial %d was killed by signal %d: queued once more", trial.number, -status)
-            self.study.requeue(trial._trial_id)
-            return None
+            killed = f"killed by signal {-status}"
+            again = self.study.requeue(trial._trial_id, killed)
+            log.warning("trial %d was %s: %s", trial.number, killed, "queued once more" if again else "given up")
+            return None if again else TrialState.FAIL
         record = read_record(folder) if (folder / RECORD).exists() else {}
         if status or record.get("status") not in (FINISHED, PRUNED):
             return self._tell(trial, TrialState.FAIL, error_of(folder))
@@ -123,7 +124,8 @@ class Worker:
         self._exceeds(trial, trial.user_attrs[VALUES] | found)
         if record["status"] == PRUNED:
             return self._tell(trial, TrialState.PRUNED, "given up by the pruner")
-        if missing := [name for name in self.plan.objectives if name not in found]:
+        kept = {name for limit in self.plan.limits for name in limit.names if name not in self.plan.space.keys}
+        if missing := sorted(name for name in {*self.plan.objectives, *kept} if name not in found):
             return self._tell(trial, TrialState.FAIL, f"ended without {', '.join(missing)}; it ended with {', '.join(sorted(found))}")
         return self._tell(trial, TrialState.COMPLETE, values=[found[name] for name in self.plan.objectives])
 
@@ -135,7 +137,7 @@ class Worker:
             rows = table.filter(method=JOINT, split="validation").drop_nulls("value")
             found |= {f"validation/{metric}/{name}": value for metric, name, value in rows.select("metric", "slice", "value").iter_rows()}
         seconds = self.study.storage.get_trial(trial._trial_id).user_attrs.get(SECONDS, {})
-        return found | ({"seconds_per_epoch": statistics.median(seconds.values())} if seconds else {})
+        return found | ({SECONDS_PER_EPOCH: statistics.median(seconds.values())} if seconds else {})
 
     def _exceeds(self, trial: optuna.Trial, values: Mapping[str, Any]) -> bool:
         """Whether a limit is broken, as far as the values tell; the study is told each limit that they tell of."""

@@ -10,7 +10,10 @@ from optuna.trial import TrialState
 
 from seasonrec.errors import ConfigError
 from seasonrec.experiments.sweep.lease import BEAT, WORKER, Lease, is_gone
-from seasonrec.experiments.sweep.study import READY, VALUES, Plan, SharedStudy, n_ended, pick, retried, storage_of
+from seasonrec.experiments.sweep.study import READY, REASON, VALUES, Plan, SharedStudy, n_ended, pick, retried, storage_of
+
+MEDIAN = {"_target_": "optuna.pruners.MedianPruner"}
+LIMIT = {"_target_": "seasonrec.experiments.sweep.space.Limit"}
 
 
 @pytest.fixture
@@ -18,10 +21,10 @@ def share(sweep_config):
     """A worker's own view of the small study, of one process by default."""
     leases = []
 
-    def make(lease=None, words=(), **changed):
+    def make(lease=None, words=(), of=None, **changed):
         plan = Plan.of(sweep_config(**changed))
         leases.append(lease or Lease(plan.folder / "workers"))
-        return SharedStudy(plan, list(words), leases[-1], Event())
+        return SharedStudy(plan, list(words), leases[-1], Event(), of)
 
     yield make
     for lease in leases:
@@ -94,8 +97,8 @@ def test_the_trial_of_a_dead_worker_is_queued_again_with_its_values_and_its_epoc
 
 def test_a_trial_that_dies_again_and_again_is_given_up(share):
     shared = share(n_trials=1, max_retries=2)
-    for _ in range(3):
-        shared.requeue(shared.next()._trial_id)
+    assert [shared.requeue(shared.next()._trial_id, "killed by signal 9") for _ in range(3)] == [True, True, False]
+    assert shared.study.trials[2].user_attrs[REASON] == "killed by signal 9, 3 times"
     assert [trial.state for trial in shared.study.trials] == [TrialState.FAIL] * 3
     assert n_ended(shared.study.trials) == 1
     assert shared.next() is None
@@ -162,12 +165,40 @@ def test_a_study_that_explores_something_else_needs_another_name(share, changed)
     [
         ({"space": {}}, "nothing to search"),
         ({"maximize": []}, "no objective"),
-        ({"minimize": ["seconds_per_epoch"], "pruner": {"_target_": "optuna.pruners.MedianPruner"}}, r"give sweep/pruner=none"),
+        ({"minimize": ["seconds_per_epoch"], "pruner": MEDIAN}, r"give sweep/pruner=none"),
+        ({"maximize": ["validation/recall@50/in_season"], "pruner": MEDIAN}, r"compared by validation/selection alone"),
+        ({"maximize": ["recall@50"]}, r"no trial ends with 'recall@50'; wanted seconds_per_epoch, validation/selection"),
+        (
+            {"limits": [LIMIT | {"of": "optim.lrr", "high": 1.0}]},
+            r"no trial ends with 'optim\.lrr'; .* a limit a key of the space: .*optim\.lr",
+        ),
+        ({"limits": [LIMIT | {"of": "optim.lr", "high": "loss.weights.cff"}]}, r"no trial ends with 'loss\.weights\.cff'"),
     ],
 )
 def test_a_plan_that_cannot_work_is_refused(sweep_config, changed, message):
     with pytest.raises(ConfigError, match=message):
         Plan.of(sweep_config(**changed))
+
+
+def test_points_that_are_new_to_a_study_that_goes_on_come_next(share):
+    old, new = {"head/cf": "default"}, {"head/cf": "repeat", "optim.lr": 0.005}
+    first = share(enqueue=[old])
+    trial = first.next()
+    first.plan.space.draw(trial)
+    finish(first, trial)
+    for _ in range(2):
+        again = share(enqueue=[old, new])
+    assert again.plan.space.draw(again.next())["optim.lr"] == 0.005
+    assert len(again.study.trials) == 2
+
+
+def test_a_study_does_not_go_on_with_other_settings_or_data_whatever_file_they_come_from(share):
+    share(of={"settings": {"optim.lr": 0.1, "seed": 0}, "data": "aa"})
+    share(of={"settings": {"optim.lr": 0.1, "seed": 0}, "data": "aa"})
+    with pytest.raises(ConfigError, match=r"begun with other settings: \{'optim\.lr': 0\.1\}, now \{'optim\.lr': 0\.2\}; give"):
+        share(of={"settings": {"optim.lr": 0.2, "seed": 0}, "data": "aa"})
+    with pytest.raises(ConfigError, match=r"begun with other data: aa, now bb"):
+        share(of={"settings": {"optim.lr": 0.1, "seed": 0}, "data": "bb"})
 
 
 def test_a_database_that_cannot_be_reached_is_named():

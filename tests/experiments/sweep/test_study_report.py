@@ -11,6 +11,8 @@ from seasonrec.experiments.sweep import plots
 from seasonrec.experiments.sweep.report import write_study_report
 from seasonrec.experiments.sweep.study import FOLDER, OUTCOMES, REASON, VALUES, Plan
 
+COMMAND = "seasonrec train --config-dir small experiment=best"
+
 
 @pytest.fixture
 def told(sweep_config):
@@ -44,7 +46,7 @@ def told(sweep_config):
 def test_the_page_says_what_was_tried_what_came_out_and_what_it_cost(told):
     plan, study = told()
     (plan.folder / "trials/0007").mkdir(parents=True)
-    page = write_study_report(plan, study).read_text()
+    page = write_study_report(plan, study, COMMAND).read_text()
     best = study.best_trial
     assert f"Trial {best.number}: validation/selection {best.value:.5g}." in page
     assert "30 of 30 trials (22 completed, 8 pruned) · seed 0" in page
@@ -58,7 +60,7 @@ def test_the_page_says_what_was_tried_what_came_out_and_what_it_cost(told):
 
 def test_the_table_has_a_row_for_each_trial(told):
     plan, study = told()
-    write_study_report(plan, study)
+    write_study_report(plan, study, COMMAND)
     table = pl.read_csv(plan.folder / "trials.csv")
     assert table["trial"].to_list() == list(range(30))
     row = table.row(3, named=True)
@@ -68,7 +70,7 @@ def test_the_table_has_a_row_for_each_trial(told):
 
 def test_several_objectives_show_their_front_and_the_rule_that_picks(told):
     plan, study = told(maximize=["validation/selection"], minimize=["seconds_per_epoch"])
-    page = write_study_report(plan, study).read_text()
+    page = write_study_report(plan, study, COMMAND).read_text()
     assert "the point nearest to the best value of each objective" in page
     assert (plan.folder / "plots/pareto.png").exists()
     assert "No picture" not in page
@@ -76,7 +78,7 @@ def test_several_objectives_show_their_front_and_the_rule_that_picks(told):
 
 def test_a_study_without_a_completed_trial_has_a_page_too(told):
     plan, study = told(n=0)
-    page = write_study_report(plan, study).read_text()
+    page = write_study_report(plan, study, COMMAND).read_text()
     assert "No trial completed within the limits." in page
     assert "No picture. 0 trials completed, wanted at least 1; go on with the study" in page
 
@@ -114,6 +116,6 @@ def test_a_parameter_that_a_trial_lacks_leaves_a_gap_in_its_line(told):
 
 def test_the_password_of_a_database_is_on_no_page(told):
     plan, study = told(n=1, storage="postgresql+psycopg2://me:sesame@host/studies")
-    page = write_study_report(plan, study).read_text()
+    page = write_study_report(plan, study, COMMAND).read_text()
     assert "postgresql+psycopg2://me:***@host/studies" in page
     assert "sesame" not in page

@@ -19,6 +19,7 @@ from seasonrec.errors import ConfigError
 from seasonrec.experiments.cli import conf_dir
 from seasonrec.experiments.config import TrainConfig, check_config
 from seasonrec.experiments.sweep import worker
+from seasonrec.experiments.sweep.best import command_of
 from seasonrec.experiments.sweep.run import devices, shared_out
 from seasonrec.experiments.sweep.study import FOLDER, Plan
 from seasonrec.experiments.sweep.sweeper import shared_words
@@ -142,6 +143,18 @@ def test_the_words_of_the_study_itself_are_not_those_of_its_trials():
         "data.path=a.csv",
         "+a.b=1",
     ]
+
+
+def test_a_study_of_what_ranks_nothing_is_refused(command, capsys):
+    with pytest.raises(SystemExit):
+        command("sweep", "sweep=loss_weights", "stage=ratings")
+    assert "trials are judged by how they rank validation weeks, but stage=ratings ranks nothing" in capsys.readouterr().err
+
+
+def test_the_command_for_what_was_picked_finds_the_user_s_own_configs_too(sweep_config, tmp_path):
+    plan = Plan.of(sweep_config(folder="my study"))
+    assert command_of(plan, []) == "seasonrec train --config-dir 'my study' experiment=best"
+    assert f"'hydra.searchpath=[file://{tmp_path}]' experiment=best" in command_of(plan, [str(tmp_path)])
 
 
 def test_each_worker_has_gpus_of_its_own(monkeypatch):

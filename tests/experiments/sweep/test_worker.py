@@ -7,6 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
 
 from seasonrec.errors import TrainingError
+from seasonrec.experiments.sweep import worker
 from seasonrec.experiments.sweep.lease import Lease
 from seasonrec.experiments.sweep.study import FOLDER, OUTCOMES, REASON, Plan, SharedStudy
 from seasonrec.experiments.sweep.worker import Worker, word
@@ -57,6 +58,18 @@ def test_several_objectives_are_told_in_their_order(work):
 def test_a_trial_without_an_objective_fails_and_says_what_there_is(work):
     with pytest.raises(TrainingError, match=r"without validation/mrr/all; it ended with validation/ndcg@10/all, validation/selection"):
         work(maximize=["validation/mrr/all"])
+
+
+def test_a_trial_of_which_a_limit_is_not_known_fails_and_says_so(work):
+    limit = {"_target_": "seasonrec.experiments.sweep.space.Limit", "of": "validation/recall@50/in_season", "low": 0.1}
+    with pytest.raises(TrainingError, match=r"without validation/recall@50/in_season; it ended with validation/ndcg@10/all"):
+        work(limits=[limit])
+
+
+def test_a_study_whose_trials_are_all_killed_gives_up_and_says_why(work, monkeypatch, tmp_path):
+    monkeypatch.setattr(worker, "COMMAND", ("sh", "-c", "kill -9 $$"))
+    with pytest.raises(TrainingError, match=r"2 trials in a row failed, the last one with: killed by signal 9, 1 times"):
+        work(n_trials=10, max_retries=0)
 
 
 def test_a_pruned_run_is_a_pruned_trial(work, monkeypatch):

@@ -14,10 +14,12 @@ from rich.text import Text
 
 from seasonrec.data.adapters.tables import REASONS
 from seasonrec.data.dataset import LAST_YEAR_WEEKS, Dataset
-from seasonrec.schema import ITEM, TIME, USER, WEEK
+from seasonrec.schema import ITEM, RATING, TIME, USER, WEEK
 from seasonrec.seasons.phase import local_time
 
 QUANTILES: Final = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
+SOUTHERN: Final = ("AR", "AU", "BO", "BR", "BW", "CL", "LS", "MG", "MU", "MZ", "NA", "NZ", "PE", "PY", "RE", "SZ", "UY", "ZA", "ZM", "ZW")
+BLANKS: Final = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "-")
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # By month // 3 in the north, December counting as month 0; the south is half a year ahead.
 SEASONS: Final = ("winter", "spring", "summer", "autumn")
@@ -44,9 +46,12 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "months": _months(dataset),
         "events_per_user": _quantiles(dataset.events[USER]),
         "events_per_item": _quantiles(dataset.events[ITEM]),
+        "ids_like_blanks": [name for table, key in ((dataset.users, USER), (dataset.items, ITEM)) for name in _like_blanks(table[key])],
         "items_with_text": sum(text != "" for text in texts) / max(dataset.n_items, 1),
         "texts": _examples(dataset, texts),
         "rejected": dict(dataset.cleaning),
+        "country": dataset.shop.country,
+        "hemisphere": dataset.shop.hemisphere,
         "split": {part: _part(dataset, weeks) for part, weeks in dataset.split.weeks.items()},
     }
     found["seasons"] = list(dict.fromkeys(_season(MONTHS.index(month), dataset.shop.hemisphere) for month in found["months"]))
@@ -59,6 +64,11 @@ def report(dataset: Dataset) -> RenderableType:
     title = Text(f"{found['name']}: {found['events']:,} events of {found['users']:,} users and {found['items']:,} items", style="bold")
     warned = [Text(f"! {warning}", style="yellow") for warning in found["warnings"]]
     return Group(title, _overview(found), _column_table(found), _rejects(found), _splits(found), *_texts(found), *warned)
+
+
+def _like_blanks(ids: pl.Series) -> list[str]:
+    """Ids that look like what a program writes where there is none."""
+    return ids.filter(ids.str.to_lowercase().is_in(BLANKS)).to_list()
 
 
 def _columns(frame: pl.DataFrame) -> dict[str, float]:
@@ -127,10 +137,16 @@ def _warnings(found: dict[str, Any]) -> Iterable[str]:
         yield f"no events in {', '.join(missing)}: nothing can be learnt about their season but from texts"
     if found["items_with_text"] < 0.5:
         yield f"{found['items_with_text']:.0%} of items have a text: name one in the columns, or what nobody bought yet cannot be ranked"
+    if found["ids_like_blanks"]:
+        yield f"ids such as {', '.join(found['ids_like_blanks'][:3])} are taken as they are: where none is known, leave the field empty"
     if dropped > 0.1 * found["events"]:
         yield f"cleaning dropped {dropped:,} rows beside {found['events']:,} events that it kept: see the reasons"
     if found["events_per_user"]["median"] < 2:
         yield "most users have a single event: a history says little about them"
+    if found["months"] and found["country"] in SOUTHERN and found["hemisphere"] == "north":
+        yield f"{found['country']} lies in the south, but data.hemisphere is north: December would be called winter"
+    if 0 < (rated := found["columns"]["events"].get(RATING, 0)) < 1:
+        yield f"{1 - rated:.2%} of events have no rating: for stage=ratings each needs one"
     for part, told in found["split"].items():
         if not told["queries"]:
             yield f"no user buys in the {part} weeks after having bought before: there is nothing to evaluate"

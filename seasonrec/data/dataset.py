@@ -59,7 +59,8 @@ class Split:
         if n_weeks < MIN_WEEKS:
             raise DataError(
                 f"split=auto: the events span {max(n_weeks, 0)} full weeks, wanted at least {MIN_WEEKS};"
-                " give a longer file, or name the weeks yourself, e.g. split={validation: [4, 5], test: [6, 7]}"
+                " give a longer file, or name the weeks yourself, e.g. 'data.split={validation: [4, 5], test: [6, 7]}'"
+                + (", or the right data.time_format: all of them lie in 1970" if last < 365 * DAY else "")
             )
         if n_weeks < LAST_YEAR_WEEKS:
             warnings.warn(

@@ -121,7 +121,10 @@ def predict(
         DataError: the data have no ratings, there is no pair to rate, or a prediction is missing or not finite.
     """
     if queries.truth_rating is None:
-        raise DataError("ratings: the data have none; name a column in data.columns.rating, or rank items instead, stage=whole")
+        raise DataError(
+            "ratings: the data have none, or not one for every event; name a column in data.columns.rating and take out rows without one,"
+            " or rank items instead, stage=whole"
+        )
     if not len(queries.truth_item):
         raise DataError("ratings: the weeks have no pair to rate, wanted at least one; choose weeks in which users with a history rated")
     user, week = queries.user[queries.truth_query].astype(np.int64), queries.week[queries.truth_query].astype(np.int64)

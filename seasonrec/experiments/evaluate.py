@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 from hydra.utils import instantiate
@@ -64,11 +64,17 @@ def _weekly(cfg: DictConfig) -> None:
 
 def _of_run(cfg: DictConfig) -> DictConfig:
     """The config with the data, weeks and encoder of the run whose lists are evaluated once more."""
-    of_run, own = moved(read_record(cfg.run)["config"], {"path": cfg.data.get("path")}), cfg.copy()
+    of_run, own = moved(read_record(cfg.run)["config"], _places(cfg.data)), cfg.copy()
     with open_dict(own):
         own.data, own.encoder = of_run.data, of_run.encoder
         own.eval.split, own.eval.rolling = of_run.eval.get("split"), of_run.eval.get("rolling")
     return own
+
+
+def _places(data: DictConfig) -> dict[str, Any]:
+    """Where the files of a data config lie, of those that it names."""
+    described = {part: {"path": data[part].path} for part in ("items", "users") if (data.get(part) or {}).get("path")}
+    return described | {key: data.get(key) for key in ("path", "metadata")}
 
 
 def _without_weeks(tables: Tables, shown: Callable[[DictConfig, pl.DataFrame], Table], cfg: DictConfig) -> None:

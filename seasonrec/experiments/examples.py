@@ -13,7 +13,6 @@ from seasonrec.schema import DAY, ITEM, USER, day_of
 from seasonrec.seasons.phase import week_of_year
 from seasonrec.seasons.profile import seasonal_profile
 
-N_USERS: Final = 3
 N_ITEMS: Final = 12
 K: Final = 5
 HALF_YEAR: Final = 182 * DAY
@@ -26,16 +25,18 @@ def write_examples(record: RunRecord, recommender: Recommender) -> None:
 
 
 def examples(recommender: Recommender) -> pl.DataFrame:
-    """The first recommendations to three users in the first test week and half a year later, each score split by head.
+    """The first recommendations to three users in the first test week that has any and half a year later, each score split by head.
 
     The users are those at the quartiles of history length among the users of that week, so that they differ and nobody picks them.
     """
     dataset = recommender.dataset
-    week = dataset.split.weeks["test"].start
-    users = np.unique(dataset.timeline.queries(range(week, week + 1)).user)
+    queries = dataset.timeline.queries(dataset.split.weeks["test"])
+    week = int(queries.week.min())
+    users = np.unique(queries.user[queries.week == week])
     n = recommender.timeline.at_week(week).histories(users)
     by_length = users[np.argsort(np.bincount(n.pair_query, minlength=len(users)), kind="stable")]
-    chosen = dataset.users[USER].gather(by_length[[len(users) // 4, len(users) // 2, 3 * len(users) // 4]][:N_USERS]).to_list()
+    places = sorted({len(users) * quarter // 4 for quarter in (1, 2, 3)})  # of one or two users fewer
+    chosen = dataset.users[USER].gather(by_length[places]).to_list()
     now = dataset.start_of(week)
     frames = [
         recommender.recommend(chosen, date, k=K, explain=True).with_columns(pl.lit(recommender.season_text(date)).alias("season"))

@@ -73,7 +73,17 @@ class Judge:
         return season_labels(self.dataset)
 
     def rank(self, method: str, scorer: Scorer, split: str, *, fit: bool = True) -> Lists:
-        """The method's lists for the queries of a split; what it learns, it learns from before the split's first week."""
+        """The method's lists for the queries of a split; what it learns, it learns from before the split's first week.
+
+        Raises:
+            DataError: there are no queries.
+        """
+        if not len(self.queries[split]):
+            weeks = self.dataset.split.weeks[split]
+            raise DataError(
+                f"no user who had bought before buys in the {split} weeks, {weeks[0]} to {weeks[-1]}: there is nothing to evaluate;"
+                " `seasonrec check-data` shows the weeks, data.split or eval.split names others"
+            )
         if fit:
             scorer.fit(self.dataset.timeline.at_week(self.dataset.split.weeks[split].start))
         queries = self.queries[split]

@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from seasonrec.errors import ConfigError
 from seasonrec.experiments.cores import n_cores
@@ -47,6 +48,6 @@ def shown(table: pl.DataFrame, title: str) -> Table:
     for row in table.iter_rows():
         if previous not in (None, row[0]):
             screen.add_section()
-        screen.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
+        screen.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))  # a bracket is no markup
         previous = row[0]
     return screen

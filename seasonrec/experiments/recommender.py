@@ -187,7 +187,7 @@ def users_of(given: str | int | Sequence) -> list[str]:
         DataError: the name of a text file that is not there.
     """
     if isinstance(given, str) and Path(given).is_file():
-        return [line.strip() for line in Path(given).read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in Path(given).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if isinstance(given, str) and given.endswith(FILES_OF_USERS):
         raise DataError(f"recommend: there is no file {given}; give a file with one user on each line, or ids, e.g. users=1,7,12")
     parts = given.split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]

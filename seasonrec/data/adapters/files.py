@@ -42,8 +42,10 @@ def read_table(path: Path, *, separator: str = ",", encoding: str = "utf8") -> p
             frame = pl.read_csv(path, infer_schema=False, separator=separator, encoding=encoding)
     except pl.exceptions.NoDataError as error:
         raise DataError(f"{path} is empty; wanted a header line and rows") from error
-    except (pl.exceptions.PolarsError, OSError, LookupError, UnicodeError) as error:
-        hint = "give data.encoding, e.g. latin-1" if "utf-8" in str(error) else "check that it opens as what its name says"
+    except (pl.exceptions.PolarsError, OSError, LookupError, ValueError) as error:
+        hint = "check that it opens as what its name says, and what stands between its values, e.g. 'data.separator=\";\"'"
+        if "utf-8" in str(error):
+            hint = "give data.encoding, e.g. latin-1"
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; {hint}") from error
     if not len(frame):
         raise DataError(f"{path} has columns {frame.columns} but no rows; give a file with at least one")

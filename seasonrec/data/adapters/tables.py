@@ -99,6 +99,11 @@ def _attributes(used: pl.Series, given_table: Attributes | None) -> tuple[pl.Dat
     except DataError as error:
         raise DataError(f"{error}; the events have ids such as {table[key].head(3).to_list()}") from error
     known = cleaned.kept.select(given_table.columns.keys())
+    if not table[key].is_in(known[key].implode()).any():
+        raise DataError(
+            f"{given_table.where}: none of its ids, such as {known[key].head(3).to_list()}, is among the events', such as"
+            f" {table[key].head(3).to_list()}; look for zeros that were lost in front of numbers"
+        )
     how = "full" if given_table.keep_unknown else "left"
     table = table.join(known, on=key, how=how, coalesce=True).sort(key)  # type: ignore[arg-type]
     return table if TEXT in table.columns else table.with_columns(pl.lit(None, pl.String).alias(TEXT)), (cleaned,)

@@ -14,6 +14,7 @@ ISO: Final = (
     "%Y-%m-%d",
     "%Y-%m-%d %H:%M",
     "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%Y-%m-%d %H:%M%#z",
 )
 
 
@@ -23,8 +24,8 @@ def seconds(times: pl.Series, where: str, *, time_format: str | None = None, tim
     Args:
         times: dates, datetimes (a zone of their own is honoured), numbers, or text.
         where: names file and column in errors.
-        time_format: of text, e.g. "%d/%m/%Y %H:%M", or the unit of numbers: "s" (the default), "ms" or "us". None reads
-            ISO 8601, or seconds where the text is all digits.
+        time_format: of text, or of numbers that spell a date, e.g. "%d/%m/%Y %H:%M" or "%Y%m%d"; or the unit of numbers: "s" (the
+            default), "ms" or "us". None reads ISO 8601, or seconds where the text is all digits.
         timezone: IANA name of the clock that wrote times without a zone; None takes them as UTC. An hour that the clock
             showed twice is its first; one that it skipped is null.
 
@@ -36,7 +37,9 @@ def seconds(times: pl.Series, where: str, *, time_format: str | None = None, tim
     if times.dtype == pl.String:
         return _from_text(times, where, time_format, timezone)
     if times.dtype.is_numeric():
-        return _from_numbers(times, time_format)
+        if time_format is None or time_format in UNITS:
+            return _from_numbers(times, time_format)
+        return _from_text(times.cast(pl.Int64, strict=False).cast(pl.String), where, time_format, timezone)
     if times.dtype == pl.Date:
         times = times.cast(pl.Datetime("us"))
     if not isinstance(times.dtype, pl.Datetime):
@@ -86,6 +89,8 @@ def _from_iso(text: pl.Series, timezone: str | None) -> pl.Series:
 
 
 def _parsed(text: pl.Series, form: str, timezone: str | None) -> pl.Series:
+    if "%Z" in form:  # read, and taken for UTC
+        raise DataError(f"time_format {form!r}: names of zones are not understood; leave %Z out of times and format, and give timezone")
     try:
         return _epoch(text.str.to_datetime(form, strict=False, time_unit="us"), timezone)
     except pl.exceptions.PolarsError as error:

@@ -76,6 +76,48 @@ def test_a_price_written_otherwise_is_dropped_and_not_read_as_another(shop, deci
     assert dropped(dataset) == {"unparsable_price": 1}
 
 
+def test_numbers_that_spell_dates_are_read_by_their_format(tmp_path):
+    n = len(days(70))
+    frame = pl.DataFrame({"user_id": ["a"] * n, "item_id": ["x"] * n, "time": [int(day.replace("-", "")) for day in days(70)]})
+    frame.write_parquet(tmp_path / "shop.parquet")
+    dataset = Table(path=str(tmp_path / "shop.parquet"), time_format="%Y%m%d").read()
+    assert dataset.events["time"].min() == MONDAY.timestamp()
+    with pytest.raises(DataError, match=r"or the right data\.time_format: all of them lie in 1970"):
+        Table(path=str(tmp_path / "shop.parquet")).read()
+
+
+def test_minutes_with_a_zone_are_times_and_names_of_zones_are_not(shop):
+    read = shop([line.replace(",20", ",20", 1).replace("-01,", "-01T12:00+02:00,") for line in good()])
+    assert dropped(read) == {}
+    assert 10 * 3600 in set(read.events["time"] % DAY)
+    with pytest.raises(DataError, match="names of zones are not understood; leave %Z out"):
+        shop(good(), time_format="%Y-%m-%d %Z")
+
+
+def test_an_item_table_of_other_ids_is_an_error_also_where_unsold_items_are_kept(shop, tmp_path):
+    (tmp_path / "items.csv").write_text("sku,name\n7,candle\n8,sledge\n")
+    items = {"path": str(tmp_path / "items.csv"), "columns": {"item": "sku", "text": "name"}}
+    with pytest.raises(
+        DataError, match=r"items\.csv: none of its ids, such as \['7', '8'\], is among the events', such as \['007', 'x1'\]"
+    ):
+        shop(good(), items=items, unsold_items=True)
+
+
+@pytest.mark.parametrize(
+    ("separator", "message"), [(",", r"what stands between its values, e\.g\. 'data\.separator=\";\"'"), (";;", "cannot be read")]
+)
+def test_a_file_of_other_separators_says_which_option_it_needs(shop, separator, message):
+    lines = ["customer;sku;day;cost", *("ann;x1;2018-01-01;4,50" for _ in range(9)), "bob;x1;2018-01-02;1,2,3"]
+    with pytest.raises(DataError, match=message):
+        shop(lines, separator=separator)
+
+
+def test_decimal_commas_say_which_option_they_need(shop):
+    lines = [line.replace(",", ";").replace("4.5", "4,5") for line in good()]
+    with pytest.raises(DataError, match=r"'unparsable_price': 140}; for numbers such as 4,50 give 'data\.decimal=\",\"'; check"):
+        shop(lines, {**COLUMNS, "price": "cost"}, separator=";")
+
+
 def test_a_decimal_mark_that_is_none_is_an_error(shop):
     with pytest.raises(DataError, match=r"data\.decimal is ';', wanted one of \['\.', ','\]"):
         shop(good(), decimal=";")

@@ -143,7 +143,7 @@ def _warnings(found: dict[str, Any]) -> Iterable[str]:
         yield f"cleaning dropped {dropped:,} rows beside {found['events']:,} events that it kept: see the reasons"
     if found["events_per_user"]["median"] < 2:
         yield "most users have a single event: a history says little about them"
-    if found["months"] and found["country"] in SOUTHERN and found["hemisphere"] == "north":
+    if found["country"] in SOUTHERN and found["hemisphere"] == "north":
         yield f"{found['country']} lies in the south, but data.hemisphere is north: December would be called winter"
     if 0 < (rated := found["columns"]["events"].get(RATING, 0)) < 1:
         yield f"{1 - rated:.2%} of events have no rating: for stage=ratings each needs one"

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -76,8 +76,11 @@ class RunRecord:
     def __init__(self, folder: str | Path, config: Mapping[str, Any], *, command: Sequence[str] | None = None):
         self.folder, written = Path(folder), _masked(plain(config, "config"))
         self._lock = _locked(self.folder)
-        refuse_other_settings(config, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
-        earlier = read_record(self.folder) if (self.folder / RECORD).exists() else {}
+        with ExitStack() as refused:
+            refused.callback(self._lock.release)
+            refuse_other_settings(config, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
+            earlier = read_record(self.folder) if (self.folder / RECORD).exists() else {}
+            refused.pop_all()
         self._peaks: list[float] = []  # of the open stages, outermost first
         self._error: BaseException | None = None
         now, asked = _now(), provenance.asked(self.folder)

@@ -51,7 +51,7 @@ def ablate(cfg: DictConfig) -> pl.DataFrame:
         TrainingError: runs that failed; the table of the others is written first.
     """
     folder = Path(cfg.ablation.folder)
-    jobs = variants_of(cfg.ablation)
+    jobs = variants_of(cfg)
     try:
         with FileLock(folder / ".lock", timeout=0):
             # Seed by seed: an ablation that is interrupted has compared everything once.
@@ -65,19 +65,20 @@ def ablate(cfg: DictConfig) -> pl.DataFrame:
     return table
 
 
-def variants_of(ablation: DictConfig) -> dict[str, list[Job]]:
+def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
     """The runs of the whole model and of each variant, one for each seed; a variant that is the whole model itself is left out.
 
     Raises:
         ConfigError: a variant of the whole model's name, one that cannot be made, one that ranks nothing, one whose folder holds another
             run, or a claim about none of them.
     """
+    ablation = cfg.ablation
     for name in (name for claim in ablation.claims for name in (claim.variant, claim.over)):
         if name not in (WHOLE, *ablation.variants):
             raise ConfigError(f"ablation.claims: {name} is no variant; {nearest(name, [WHOLE, *ablation.variants])}")
     if WHOLE in ablation.variants:
         raise ConfigError(f"ablation.variants.{WHOLE}: that is the model as it is; give the variant another name")
-    shared, folder = shared_words(ablation), Path(ablation.folder).resolve()
+    shared, folder = shared_words(cfg), Path(ablation.folder).resolve()
     jobs: dict[str, list[Job]] = {}
     for name, words in {WHOLE: [], **ablation.variants}.items():
         jobs[name] = jobs_of(name, folder / name, [*shared, *words], ablation.seeds)
@@ -89,12 +90,12 @@ def variants_of(ablation: DictConfig) -> dict[str, list[Job]]:
     return jobs
 
 
-def shared_words(ablation: DictConfig) -> list[str]:
+def shared_words(cfg: DictConfig) -> list[str]:
     """The words of all runs: those of the command line, and what the ablation itself adds to them."""
-    words = words_without("ablation", "seed")
+    ablation, words = cfg.ablation, words_without("ablation", "seed")
     given = {each.key_or_group for each in parsed(words)}
     own = [word for word in ablation.shared if parsed([word])[0].key_or_group not in given]
-    return [*own, *words, *shared_out(words, ablation.n_workers, ablation.gpus_per_run, ablation.name)]
+    return [*own, *words, *shared_out(words, ablation.n_workers, ablation.gpus_per_run, ablation.name, cfg)]
 
 
 def rows_of(jobs: Mapping[str, Sequence[Job]]) -> list[Row]:

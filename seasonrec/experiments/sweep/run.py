@@ -58,7 +58,7 @@ def _with_workers(cfg: DictConfig, plan: Plan, words: Sequence[str], flags: Sequ
     """The study after its last trial."""
     n, stop, lease = cfg.sweep.n_workers, Event(), Lease(plan.folder / "workers")
     shares = devices(n, cfg.sweep.gpus_per_trial)
-    of_trial = [*flags, *words, *shared_out(words, n, cfg.sweep.gpus_per_trial, cfg.sweep.name)]
+    of_trial = [*flags, *words, *shared_out(words, n, cfg.sweep.gpus_per_trial, cfg.sweep.name, cfg)]
     of = {"settings": _shared_settings(cfg), "data": digest_of(instantiate(cfg.data))}
     workers: list[Worker] = []
     try:
@@ -115,18 +115,20 @@ def devices(n_workers: int, gpus_each: float) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": ",".join(place)} for place in places[:n_workers]]
 
 
-def shared_out(words: Sequence[str], n_workers: int, gpus: float, group: str) -> list[str]:
-    """Overrides that share the machine out among the workers and name their group, unless the command line says otherwise.
+def shared_out(words: Sequence[str], n_workers: int, gpus: float, group: str, cfg: Mapping[str, Any] | None = None) -> list[str]:
+    """Overrides that share the machine out among the workers and name their group, unless the command line or a file says otherwise.
 
     Args:
         words: of the command line.
         gpus: of each worker.
+        cfg: what words and files come to.
     """
     n_threads = max(1, n_cores() // n_workers)
     own = {"n_threads": f"n_threads={n_threads}", "group": word("group", group)}
     if gpus > 1:  # the trainer whole, for how it shares batches and synchronises goes with its strategy
         own |= {"trainer": "trainer=ddp", "trainer.devices": f"trainer.devices={gpus:g}"}
-    given = {each.lstrip("+").partition("=")[0] for each in words}
+    in_files = {key for key in ("n_threads", "group") if (cfg or {}).get(key) is not None}
+    given = {each.lstrip("+").partition("=")[0] for each in words} | in_files
     return [each for key, each in own.items() if key not in given]
 
 

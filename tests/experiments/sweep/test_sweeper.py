@@ -191,6 +191,7 @@ def test_several_gpus_of_each_worker_train_as_the_shipped_trainer_does_unless_an
     assert shared_out(["trainer=mine"], 2, 4, "grid")[-1] == "trainer.devices=4"
     assert not [word for word in shared_out(["trainer=mine"], 2, 4, "grid") if word.startswith("trainer=")]
     assert not [word for word in shared_out([], 2, 1, "grid") if word.startswith("trainer")]
+    assert shared_out([], 2, 1, "grid", {"n_threads": 1, "group": None}) == ["group=grid"]  # an experiment file has said so
 
 
 @pytest.mark.parametrize("choice", sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml") if path.stem != "default"))

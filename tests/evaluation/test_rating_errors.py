@@ -97,7 +97,7 @@ def test_a_rating_that_is_missing_or_no_number_is_an_error(rated, wrong):
 
 
 def test_data_without_ratings_are_refused(random_timeline):
-    with pytest.raises(DataError, match=r"ratings: the data have none; name a column in data\.columns\.rating"):
+    with pytest.raises(DataError, match=r"ratings: the data have none, or not one for every event; name a column in data\.columns\.rating"):
         predict(Noting(), random_timeline, random_timeline.queries(range(10, 12)))
 
 

@@ -196,7 +196,7 @@ def test_examples_are_of_the_first_test_week_that_has_queries_and_name_no_user_t
         dataset, events=dataset.events.filter(~(pl.col("time").is_between(begin, end - 1) & pl.col("user_id").is_in(users.implode())))
     )
     table = examples(Recommender(fewer, recommender.joint, recommender.item_texts))
-    assert table["date"].min() == date.fromisoformat(dataset.date_of(week))
+    assert table["date"].min() == dataset.date_of(week)
     assert table["user_id"].n_unique() * 2 * K == len(table)
 
 

@@ -42,7 +42,7 @@ class Moment:
 
     Args:
         time: int64 seconds UTC, the start of the week that is asked about; usually the moment itself.
-        season: features of the week's fourth day [d_season].
+        season: features of the week's fourth day, which midnight UTC begins: west of Greenwich that is still the third [d_season].
         context: the same season in words.
         demand: of each item [n_items, d_demand]: its own as-of demand, that of items with similar texts (where texts are given),
             the share of its purchases in the last year that were repeats, the log number of the others, its log age in weeks, whether it

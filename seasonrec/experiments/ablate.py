@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -29,7 +28,7 @@ from seasonrec.experiments.aggregate import (
 )
 from seasonrec.experiments.config import nearest
 from seasonrec.experiments.processes import Job, failure_of, jobs_of, run_all, words_without
-from seasonrec.experiments.record import JOINT, read_record, read_table
+from seasonrec.experiments.record import JOINT, locked, read_record, read_table
 from seasonrec.experiments.report import write_ablation
 from seasonrec.experiments.settings import asked_of
 from seasonrec.experiments.sweep.run import shared_out
@@ -52,13 +51,13 @@ def ablate(cfg: DictConfig) -> pl.DataFrame:
     """
     folder = Path(cfg.ablation.folder)
     jobs = variants_of(cfg)
+    lock = locked(folder, "give ablation.name=...", "works on this ablation")
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            # Seed by seed: an ablation that is interrupted has compared everything once.
-            in_turn = [job for of_seed in zip(*jobs.values(), strict=True) for job in of_seed]
-            failed = run_all(in_turn, cfg.ablation.n_workers, cfg.ablation.gpus_per_run)
-    except Timeout:
-        raise ConfigError(f"{folder}: another process works on this ablation; wait for it, or give ablation.name=...") from None
+        # Seed by seed: an ablation that is interrupted has compared everything once.
+        in_turn = [job for of_seed in zip(*jobs.values(), strict=True) for job in of_seed]
+        failed = run_all(in_turn, cfg.ablation.n_workers, cfg.ablation.gpus_per_run)
+    finally:
+        lock.release()
     table = judge(cfg.ablation, folder, rows_of(jobs), [f"Failed: {name}: {why}" for name, why in failed.items()])
     if failed:
         raise failure_of(failed)

@@ -194,18 +194,22 @@ def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
     if name == "report":
         words = [_as_text(word) if word.startswith("runs=") else word for word in _runs_first(words)]
     if name == "reproduce":
-        seeds = [f"reproduce.seeds=[{word.removeprefix('seed=')}]" if word.startswith("seed=") else word for word in words]
-        words = _name_first(seeds)
+        words = _name_first(_seeds_as_list(words, name))
     if name == "sweep" and _lacks_study(words):
         raise ConfigError(NO_STUDY)
     if name == "ablate":
-        words = [f"ablation.seeds=[{word.removeprefix('seed=')}]" if word.startswith("seed=") else word for word in words]
+        words = _seeds_as_list(words, "ablation")
     if name == "recommend":
         words = [_as_text(word) if word.startswith("users=") else word for word in words]
     if name == "train" and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0:
         words += ["hydra.output_subdir=null", "hydra/job_logging=none"]  # of several processes, that of rank 0 writes
     words = _places_first(words)
     return [*words, "--multirun"] if _is_sweep(words) else words
+
+
+def _seeds_as_list(words: Sequence[str], node: str) -> list[str]:
+    """The words, `seed=0,1` as the list of seeds of a node of the config."""
+    return [f"{node}.seeds=[{word.removeprefix('seed=')}]" if word.startswith("seed=") else word for word in words]
 
 
 def _places_first(words: Sequence[str]) -> list[str]:

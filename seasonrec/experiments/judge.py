@@ -78,7 +78,8 @@ class Judge:
         Raises:
             DataError: there are no queries.
         """
-        if not len(self.queries[split]):
+        queries = self.queries[split]
+        if not len(queries):
             weeks = self.dataset.split.weeks[split]
             raise DataError(
                 f"no user who had bought before buys in the {split} weeks, {weeks[0]} to {weeks[-1]}: there is nothing to evaluate;"
@@ -86,7 +87,6 @@ class Judge:
             )
         if fit:
             scorer.fit(self.dataset.timeline.at_week(self.dataset.split.weeks[split].start))
-        queries = self.queries[split]
         with progress_of(f"{method} on {split}", len(queries)) as advance:
             return rank(scorer, self.dataset.timeline, queries, k=self.k, batch_size=self.batch_size, progress=advance)
 

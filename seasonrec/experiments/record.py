@@ -75,7 +75,7 @@ class RunRecord:
 
     def __init__(self, folder: str | Path, config: Mapping[str, Any], *, command: Sequence[str] | None = None):
         self.folder, written = Path(folder), _masked(plain(config, "config"))
-        self._lock = _locked(self.folder)
+        self._lock = locked(self.folder, "give this one a folder of its own, hydra.run.dir=...")
         with ExitStack() as refused:
             refused.callback(self._lock.release)
             refuse_other_settings(config, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
@@ -259,8 +259,12 @@ def what_is_missing(record: Mapping[str, Any], run: str | Path) -> str:
     return f"it was run with stage={config.get('stage')}: train with stage=whole"
 
 
-def _locked(folder: Path) -> FileLock:
-    """A lock on a run's folder, held until it is released or this process ends.
+def locked(folder: Path, otherwise: str, what: str = "is at work on the run there") -> FileLock:
+    """A lock on the folder of a run, or of several, held until it is released or this process ends.
+
+    Args:
+        otherwise: what to do instead of waiting.
+        what: another process does that has it.
 
     Raises:
         ConfigError: another process has it.
@@ -270,9 +274,7 @@ def _locked(folder: Path) -> FileLock:
     try:
         lock.acquire()
     except Timeout:
-        raise ConfigError(
-            f"{folder}: another process is at work on the run there; wait for it, or give this one a folder of its own, hydra.run.dir=..."
-        ) from None
+        raise ConfigError(f"{folder}: another process {what}; wait for it, or {otherwise}") from None
     except (NotImplementedError, OSError) as error:  # a file system that knows no locks
         log.warning("%s cannot be locked (%s): let no other process work there", folder, error)
     return lock

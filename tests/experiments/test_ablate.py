@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from filelock import FileLock
 
 from seasonrec.evaluation.bootstrap import bootstrap_means
 from seasonrec.evaluation.evaluate import evaluate
@@ -16,7 +17,7 @@ from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments import processes
 from seasonrec.experiments.processes import config_of
-from seasonrec.experiments.record import read_record
+from seasonrec.experiments.record import LOCK, read_record
 
 MINE = """
 defaults: [base, _self_]
@@ -141,6 +142,16 @@ def test_finished_runs_are_found_again_and_a_failed_one_is_named_and_run_once_mo
     ablate(tmp_path)
     assert pretended.calls == ["without_content/seed1"]
     assert (tmp_path / "report.html").exists()
+
+
+def test_an_ablation_at_which_another_process_works_is_left_alone(ablate, pretended, capsys, tmp_path):
+    with FileLock(tmp_path / LOCK):
+        with pytest.raises(SystemExit):
+            ablate(tmp_path)
+        assert "another process works on this ablation; wait for it, or give ablation.name=..." in capsys.readouterr().err
+        assert pretended.calls == []
+    ablate(tmp_path)
+    assert len(pretended.calls) == 4
 
 
 def test_a_folder_with_runs_of_other_settings_is_refused(ablate, done, pretended, capsys):

@@ -96,11 +96,8 @@ def devices(n_workers: int, gpus_each: float) -> list[dict[str, str]]:
         ConfigError: fewer GPUs than the workers need, or one and a half for each.
     """
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = (
-        [each for each in listed.split(",") if each and each != "-1"]
-        if listed is not None
-        else [str(n) for n in range(torch.cuda.device_count())]
-    )
+    names = [str(n) for n in range(torch.cuda.device_count())] if listed is None else listed.split(",")
+    gpus = [name for name in names if name not in ("", "-1")]
     if gpus_each <= 0 or (gpus_each > 1 and gpus_each % 1):
         raise ConfigError(f"{gpus_each:g} GPUs for each run: wanted a whole number, or a share of one, e.g. 0.25 where four runs share it")
     if not gpus:

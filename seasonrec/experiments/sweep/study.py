@@ -70,22 +70,29 @@ class Plan:
                 f"sweep.pruner: before they end, trials are compared by {METRIC} alone, which is not what this study looks for;"
                 " give sweep/pruner=none"
             )
-        space, limits = Space(instantiate(cfg.space, _convert_="all")), instantiate(cfg.limits, _convert_="all")
-        for name in [*objectives, *(name for limit in limits for name in limit.names if name not in space.keys)]:
-            if name != SECONDS_PER_EPOCH and not name.startswith("validation/"):
-                raise ConfigError(
-                    f"sweep: no trial ends with {name!r}; wanted {SECONDS_PER_EPOCH}, {METRIC}, validation/<metric>/<slice>, or in a"
-                    f" limit a key of the space: {', '.join(space.keys)}"
-                )
-        return cls(
+        space = Space(instantiate(cfg.space, _convert_="all"))
+        plan = cls(
             cfg=cfg,
             space=space,
-            limits=limits,
+            limits=instantiate(cfg.limits, _convert_="all"),
             objectives=objectives,
             sampler=functools.partial(_sampler, instantiate(cfg.sampler, _convert_="all"), cfg.seed),
             pruner=instantiate(cfg.pruner, _convert_="all") or NopPruner(),
             points=[space.point(point) for point in cast(list[Values], OmegaConf.to_container(cfg.enqueue, resolve=True))],
         )
+        for name in plan.outcomes:
+            if name != SECONDS_PER_EPOCH and not name.startswith("validation/"):
+                raise ConfigError(
+                    f"sweep: no trial ends with {name!r}; wanted {SECONDS_PER_EPOCH}, {METRIC}, validation/<metric>/<slice>, or in a"
+                    f" limit a key of the space: {', '.join(space.keys)}"
+                )
+        return plan
+
+    @property
+    def outcomes(self) -> list[str]:
+        """What a trial has to end with: its objectives, and what limits compare that the space does not set."""
+        limited = {name for limit in self.limits for name in limit.names}
+        return sorted({*self.objectives, *(limited - set(self.space.keys))})
 
     @property
     def folder(self) -> Path:

@@ -124,8 +124,7 @@ class Worker:
         self._exceeds(trial, trial.user_attrs[VALUES] | found)
         if record["status"] == PRUNED:
             return self._tell(trial, TrialState.PRUNED, "given up by the pruner")
-        kept = {name for limit in self.plan.limits for name in limit.names if name not in self.plan.space.keys}
-        if missing := sorted(name for name in {*self.plan.objectives, *kept} if name not in found):
+        if missing := [name for name in self.plan.outcomes if name not in found]:
             return self._tell(trial, TrialState.FAIL, f"ended without {', '.join(missing)}; it ended with {', '.join(sorted(found))}")
         return self._tell(trial, TrialState.COMPLETE, values=[found[name] for name in self.plan.objectives])
 

@@ -3,6 +3,7 @@
 events  one row per purchase line: who took what, when
 items   one row per catalogue item: text and attributes
 users   one row per user that has attributes: their text
+promotions  one row per item, period and kind: what the shop promotes when; only where it tells
 
 Times are int64 **seconds** since 1970-01-01 UTC, as they stand in the source.
 """
@@ -24,6 +25,10 @@ RATING: Final = "rating"
 DESCRIPTION: Final = "description"  # the item's text as it stood on this event
 REVIEW: Final = "review"  # what the user wrote about the item on this event
 TEXT: Final = "text"
+START: Final = "start"  # of a promotion
+END: Final = "end"  # the first second after it
+KIND: Final = "kind"  # e.g. flyer or display
+SHARE: Final = "share"  # of the shop's places that have it, above 0, up to 1
 REASON: Final = "reason"  # why a rejected row was dropped: the cleaning step's name
 
 DAY: Final = 86_400

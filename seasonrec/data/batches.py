@@ -18,6 +18,7 @@ from torch.utils.data import IterableDataset
 from seasonrec.data.candidates import Candidates, CandidateSampler
 from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates
 from seasonrec.data.kept import KEPT_GB, Kept
+from seasonrec.data.promotions import Promotions
 from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import AsOf, Histories, Queries
 from seasonrec.data.user_words import UserWords
@@ -46,7 +47,8 @@ class Moment:
         context: the same season in words.
         demand: of each item [n_items, d_demand]: its own as-of demand, that of items with similar texts (where texts are given),
             the share of its purchases in the last year that were repeats, the log number of the others, its log age in weeks, whether it
-            was ever sold, and how much of a year and a half of history there is.
+            was ever sold, how much of a year and a half of history there is, and where the shop tells, how it is promoted on the week's
+            fourth day and seven days before that.
         item_gap: the mean weeks between two purchases of the item by the same user, 0 where nobody came back [n_items].
     """
 
@@ -239,6 +241,7 @@ class Moments:
         pool: rates [n_items, n_windows] -> rates of all items with similar texts, of the same shape; None without texts.
         max_gb: of all moments kept.
         last_year: whether last year's counters are known; without it they are 0, as in a shop's first year.
+        plan: what the shop promotes when; None where it does not tell.
     """
 
     def __init__(
@@ -248,8 +251,9 @@ class Moments:
         max_gb: float = KEPT_GB,
         *,
         last_year: bool = True,
+        plan: Promotions | None = None,
     ):
-        self._season, self._pool, self.last_year = season, pool, last_year
+        self._season, self._pool, self.last_year, self._plan = season, pool, last_year, plan
         # Views of one time are equal.
         self._at = Kept(self._make, lambda moment: moment.demand.nbytes + 5 * moment.item_gap.nbytes, max_gb * 1e9)
 
@@ -261,7 +265,7 @@ class Moments:
     @property
     def d_demand(self) -> int:
         """Demand features of an item."""
-        return N_FEATURES * (1 if self._pool is None else 2) + N_FACTS
+        return N_FEATURES * (1 if self._pool is None else 2) + N_FACTS + (0 if self._plan is None else 2 * len(self._plan.kinds))
 
     def __call__(self, now: AsOf, about: int | None = None) -> Moment:
         """What is known as of a view about the week that begins then, or at a later time `about` (int64 seconds UTC).
@@ -282,11 +286,13 @@ class Moments:
         # Last year's counters mean nothing before there is a last year: the same for all items, so that heads can tell.
         known = min((now.time - now.start) / WEEK / WHOLE_HISTORY, 1.0)
         facts = np.stack([*_loyalty(now), np.log1p(now.item_age), now.sold, np.full(now.n_items, known)], axis=1)
+        # The week before tells what of the last week's sales a promotion has made.
+        promoted = [] if self._plan is None else [self._plan.on(fourth_day), self._plan.on(fourth_day - WEEK)]
         return Moment(
             time=about,
             season=torch.from_numpy(self._season.features(np.array([fourth_day]))[0]),
             context=self._season.text(fourth_day),
-            demand=torch.from_numpy(np.concatenate([*own, facts], axis=1).astype(np.float32)),
+            demand=torch.from_numpy(np.concatenate([*own, facts, *promoted], axis=1).astype(np.float32)),
             item_gap=now.repeats[1],
         )
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from seasonrec.data.adapters.tables import REASONS
 from seasonrec.data.dataset import LAST_YEAR_WEEKS, Dataset
-from seasonrec.schema import ITEM, RATING, TIME, USER, WEEK
+from seasonrec.schema import END, ITEM, KIND, RATING, START, TIME, USER, WEEK
 from seasonrec.seasons.phase import local_time
 
 QUANTILES: Final = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
@@ -40,6 +40,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "items": dataset.n_items,
         "events": len(dataset.events),
         "columns": {name: _columns(getattr(dataset, name)) for name in ("events", "items", "users")},
+        "promotions": _promoted(dataset),
         "first": _moment(times.min()),
         "last": _moment(times.max()),
         "weeks": _weeks(dataset),
@@ -103,6 +104,15 @@ def _quantiles(ids: pl.Series) -> dict[str, float]:
     return {name: float(value) for name, value in zip(QUANTILES, np.quantile(counts, list(QUANTILES.values())), strict=True)}
 
 
+def _promoted(dataset: Dataset) -> dict[str, Any] | None:
+    """How many promotions there are of how many items, of which kinds, and from when to when; None where the shop does not tell."""
+    if (plan := dataset.promotions) is None:
+        return None
+    kinds = dict(plan[KIND].value_counts().sort(KIND).iter_rows())
+    span = {"first": _moment(plan[START].min()), "last": _moment(plan[END].max())}
+    return {"rows": len(plan), "items": plan[ITEM].n_unique(), "kinds": kinds} | span
+
+
 def _examples(dataset: Dataset, texts: list[str], n: int = 3) -> dict[str, str]:
     """The texts of the most bought items that have one."""
     described = dataset.items.select(ITEM).with_columns(text=pl.Series(texts, dtype=pl.String)).filter(pl.col("text") != "")
@@ -127,7 +137,7 @@ def _part(dataset: Dataset, weeks: range) -> dict[str, Any]:
 def _warnings(found: dict[str, Any]) -> Iterable[str]:
     """What may surprise whoever trains on these data."""
     weeks = found["weeks"]
-    no_events = {reason for reasons in REASONS.values() for reason in reasons}  # rows of item and user tables
+    no_events = {reason for reasons in REASONS.values() for reason in reasons}  # rows of other tables
     dropped = sum(n for step, n in found["rejected"].items() if step not in no_events)
     if weeks["span"] < LAST_YEAR_WEEKS:
         yield f"{weeks['span']} weeks, under {LAST_YEAR_WEEKS}: counters of last year's season are off"
@@ -170,6 +180,10 @@ def _overview(found: dict[str, Any]) -> Table:
         counts = found[f"events_per_{whose}"].items()
         table.add_row(f"events per {whose}", "  ".join(f"{name} {value:,g}" for name, value in counts))
     table.add_row("items with text", f"{found['items_with_text']:.1%}")
+    if plan := found["promotions"]:
+        kinds = ", ".join(plan["kinds"])
+        said = f"{plan['rows']:,} of {plan['items']:,} items, {plan['first'][:10]} .. {plan['last'][:10]}: {kinds}"
+        table.add_row("promotions", Text(said))
     return table
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from seasonrec.data.promotions import Promotions
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
-from seasonrec.schema import DAY, ITEM, RATING, TEXT, TIME, USER, WEEK, day_of
+from seasonrec.schema import DAY, ITEM, RATING, START, TEXT, TIME, USER, WEEK, day_of
 from seasonrec.seasons.calendar import Calendar
 
 MIN_WEEKS: Final = 12  # below, there is nothing to learn from, select by and test on
@@ -112,6 +113,7 @@ class Dataset:
         week_zero: start of week 0, int64 seconds UTC.
         season_level: column of `items` whose values get the in-season label; "item_id" labels each item.
         season_min_triples: distinct (user, item, week of year) below which the label is undefined.
+        promotions: item_id, start, end, kind and share of what the shop promotes when; None where it does not tell.
         digest: of source bytes and options; names caches.
         rejected: the rows that cleaning dropped, with column `reason`.
         cleaning: rows dropped by each step, in order.
@@ -127,6 +129,7 @@ class Dataset:
     shop: Shop = Shop()
     season_level: str = ITEM
     season_min_triples: int = 30
+    promotions: pl.DataFrame | None = None
     digest: str = ""
     rejected: pl.DataFrame | None = None
     cleaning: tuple[tuple[str, int], ...] = ()
@@ -154,14 +157,23 @@ class Dataset:
             rating=rating,
         )
 
+    @cached_property
+    def plan(self) -> Promotions | None:
+        """The shop's promotions by item row; None where it does not tell."""
+        if self.promotions is None:
+            return None
+        return Promotions(self.promotions, rows_of(self.promotions[ITEM], self.items[ITEM]), self.n_items)
+
     def before_test(self) -> "Dataset":
-        """The data set as it stood when the first test week began: no later event is in it.
+        """The data set as it stood when the first test week began: no later event or promotion is in it.
 
         Items and users stay those of the whole file, as the benchmark has them, and texts are those of the first validation week.
         """
         texts = self.item_texts(self.start_of(self.split.validation[0]))
-        known = self.events.filter(pl.col(TIME) < self.start_of(self.split.test[0]))
-        return replace(self, events=known, text_rule=lambda events, items, cutoff: texts, rejected=None)
+        end = self.start_of(self.split.test[0])
+        events, plan = self.events.filter(pl.col(TIME) < end), self.promotions
+        plan = None if plan is None else plan.filter(pl.col(START) < end)
+        return replace(self, events=events, promotions=plan, text_rule=lambda events, items, cutoff: texts, rejected=None)
 
     def start_of(self, week: int) -> int:
         """The first second of a week."""

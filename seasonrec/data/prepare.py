@@ -22,13 +22,14 @@ from seasonrec.schema import as_events
 
 FORMAT: Final = 1  # raise it whenever the same source would be cleaned, or written, differently
 TABLES: Final = ("events", "items", "users", "rejected")
+PROMOTIONS: Final = "promotions"  # a fifth, where the shop tells
 META: Final = "meta.json"
 
 
 def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
     """The adapter's data set with its digest, from the cache if it holds the same sources and options.
 
-    A cache entry is a folder named by data set and digest, with the four canonical tables as Parquet and `meta.json`. It
+    A cache entry is a folder named by data set and digest, with the canonical tables as Parquet and `meta.json`. It
     appears whole or not at all: of two processes that want the same data, one prepares and the other waits for it.
 
     Args:
@@ -88,7 +89,7 @@ def _store(dataset: Dataset, notices: list[str], entry: Path) -> None:
     """Writes an entry beside its place and moves it there in one step."""
     unfinished = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
     try:
-        for name in TABLES:
+        for name in (*TABLES, *([] if dataset.promotions is None else [PROMOTIONS])):
             getattr(dataset, name).write_parquet(unfinished / f"{name}.parquet", compression="lz4")
         (unfinished / META).write_text(json.dumps(_meta(dataset) | {"notices": notices}, indent=1) + "\n", "utf8")
         os.rename(unfinished, entry)
@@ -114,7 +115,8 @@ def _meta(dataset: Dataset) -> dict[str, Any]:
 def _load(adapter: Adapter, entry: Path, digest: str) -> Dataset:
     try:
         meta: dict[str, Any] = json.loads((entry / META).read_text("utf8"))
-        tables: dict[str, Any] = {name: pl.read_parquet(entry / f"{name}.parquet") for name in TABLES}
+        names = [*TABLES, *(path.stem for path in entry.glob(f"{PROMOTIONS}.parquet"))]
+        tables: dict[str, Any] = {name: pl.read_parquet(entry / f"{name}.parquet") for name in names}
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"prepared data in {entry} cannot be read: {error}; delete the folder, and they are made anew") from error
     tables["events"] = as_events(tables["events"], str(entry))  # an entry may be older than one of the optional columns

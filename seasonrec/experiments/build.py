@@ -95,7 +95,8 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
     if neighbours:
         near = texts.find_neighbours(neighbours.k, device_of(cfg.get("trainer")), cache_folder(cfg) / "neighbours")
         pool = TextPool(texts.of_item.numpy(), near, neighbours.sharpness)
-    moments = Moments(instantiate(cfg.seasons)(calendar=calendar_of(dataset)), pool, last_year=cfg.model.get("last_year", True))
+    season = instantiate(cfg.seasons)(calendar=calendar_of(dataset))
+    moments = Moments(season, pool, last_year=cfg.model.get("last_year", True), plan=dataset.plan)
     sizes = Sizes(
         n_users=dataset.n_users,
         n_items=dataset.n_items,

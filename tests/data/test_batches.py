@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -17,9 +18,10 @@ from seasonrec.data.batches import (
     user_features,
 )
 from seasonrec.data.candidates import CandidateSampler
+from seasonrec.data.promotions import Promotions
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
-from seasonrec.schema import WEEK
+from seasonrec.schema import DAY, WEEK
 
 
 def tensors(part, name=""):
@@ -116,6 +118,40 @@ def test_a_moment_has_the_facts_of_each_item(small_shop, pooled):
 def test_a_moment_speaks_of_the_fourth_day_of_its_week(small_shop):
     now = small_shop.timeline.at_week(49)  # 10 to 16 December 2017
     assert small_shop.batcher.moments(now).context.startswith("week 50 of the year, mid December, winter, 12 days before Christmas")
+
+
+def planned(shop, **starts):
+    """Moments of the shop with a flyer for item 4 and a display of item 7, each for a week from its start."""
+    rows = [(starts["flyer"], starts["flyer"] + WEEK, "flyer", 1.0), (starts["display"], starts["display"] + WEEK, "display", 0.5)]
+    plan = pl.DataFrame(rows, schema=["start", "end", "kind", "share"], orient="row")
+    return Moments(shop.season, plan=Promotions(plan, np.array([4, 7]), shop.timeline.n_items))
+
+
+def test_a_moment_knows_what_is_promoted_in_its_week_and_was_in_the_week_before(small_shop):
+    now = small_shop.timeline.at_week(39)
+    moments = planned(small_shop, flyer=now.time + DAY, display=now.time - 6 * DAY)
+    without = Moments(small_shop.season)
+    assert moments.d_demand == without.d_demand + 4
+    demand = moments(now).demand.numpy()
+    np.testing.assert_array_equal(demand[:, :-4], without(now).demand)
+    expected = np.zeros((now.n_items, 4))  # display and flyer, then those of the week before
+    expected[4, 1] = 1
+    expected[7, 2] = 0.5
+    np.testing.assert_array_equal(demand[:, -4:], expected)
+
+
+def test_what_is_promoted_after_the_week_is_not_known(small_shop):
+    now = small_shop.timeline.at_week(39)
+    moments = planned(small_shop, flyer=now.time + WEEK, display=now.time + 4 * DAY)
+    assert (moments(now).demand[:, -4:] == 0).all()
+
+
+def test_asked_about_a_later_week_the_plan_is_that_of_that_week(small_shop):
+    now = small_shop.timeline.at_week(39)
+    moments = planned(small_shop, flyer=now.time + 8 * WEEK, display=now.time)
+    about = now.time + 8 * WEEK
+    np.testing.assert_array_equal(moments(now, about).demand[:, -4:], moments(small_shop.timeline.at_week(47)).demand[:, -4:])
+    assert moments(now, about).demand[4, -3] == 1
 
 
 def test_a_moment_is_made_once_for_equal_views(small_shop):

@@ -113,6 +113,23 @@ def test_stray_times_and_single_events_are_said():
     assert "most users have a single event" in warned(shop)
 
 
+def test_promotions_are_told_where_there_are_any():
+    assert check.facts(dataset())["promotions"] is None
+    rows = [("lamp", START, START + WEEK, "flyer", 1.0), ("tent", START + WEEK, START + 2 * WEEK, "[red] display", 0.5)]
+    plan = pl.DataFrame(rows, schema=["item_id", "start", "end", "kind", "share"], orient="row")
+    shop = dataset(promotions=plan)
+    assert check.facts(shop)["promotions"] == {
+        "rows": 2,
+        "items": 2,
+        "kinds": {"[red] display": 1, "flyer": 1},
+        "first": "2018-01-01T00:00:00+00:00",
+        "last": "2018-01-15T00:00:00+00:00",
+    }
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(check.report(shop))
+    assert "2 of 2 items, 2018-01-01 .. 2018-01-15: [red] display, flyer" in console.export_text()
+
+
 def test_the_report_shows_every_part_and_takes_no_text_for_markup():
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(check.report(dataset(59)))

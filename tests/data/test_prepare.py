@@ -103,6 +103,19 @@ def test_an_entry_has_the_tables_and_nothing_unfinished_stays_beside_it(adapter,
     ]
 
 
+def test_promotions_are_kept_with_the_rest_and_with_none_there_is_no_file(adapter, tmp_path, readings):
+    (tmp_path / "plan.csv").write_text("item_id,start,end\ni1,2018-01-01,2018-01-08\n")
+    columns = {name: name for name in ("start", "end")} | {"item": "item_id"}
+    told = replace(adapter, promotions={"path": str(tmp_path / "plan.csv"), "columns": columns})
+    first, again = prepare(told, tmp_path / "c"), prepare(told, tmp_path / "c")
+    assert len(readings) == 1
+    assert first.promotions.equals(again.promotions)
+    assert len(again.promotions) == 1
+    assert prepare(adapter, tmp_path / "c").promotions is None
+    (tmp_path / "plan.csv").write_text("item_id,start,end\ni1,2018-01-01,2018-01-09\n")
+    assert digest_of(told) != first.digest
+
+
 def test_an_interrupted_writing_leaves_nothing(adapter, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left on device")

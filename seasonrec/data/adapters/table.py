@@ -16,12 +16,15 @@ from seasonrec.data.adapters.times import seconds
 from seasonrec.data.cleaning import EVENT_STEPS, Column, Step, clean, first_of
 from seasonrec.data.dataset import Dataset, Shop
 from seasonrec.errors import DataError
-from seasonrec.schema import DESCRIPTION, ITEM, PRICE, QUANTITY, RATING, TEXT, TIME, USER
+from seasonrec.schema import DESCRIPTION, END, ITEM, KIND, PRICE, QUANTITY, RATING, SHARE, START, TEXT, TIME, USER
 from seasonrec.seasons.phase import zone
 
 # What a mapping may name, and the canonical column that it becomes.
 ROLES: Final = {"user": USER, "item": ITEM, "time": TIME, "quantity": QUANTITY, "price": PRICE, "rating": RATING, "text": DESCRIPTION}
 REQUIRED: Final = ("user", "item", "time")
+PROMOTION_ROLES: Final = {"item": ITEM, "start": START, "end": END, "kind": KIND, "share": SHARE}
+PROMOTION_REQUIRED: Final = ("item", "start", "end")
+NO_KIND: Final = "promotion"  # the kind of those whose table names none
 NUMBERS: Final = ("quantity", "price", "rating")
 THOUSANDS: Final = {".": ",", ",": "."}  # what groups them, by what stands before decimals
 DEFAULT_COLUMNS: Final = {"user": "user_id", "item": "item_id", "time": "time"}
@@ -41,6 +44,8 @@ class Table:
         items: {path, columns}, where columns maps `item`, `text` (a column or a list of them) and any attribute's name to the
             item table's columns; null for no table. Without it an item's text is its usual `text` among the purchases.
         users: the same for users, with `user` and `text`.
+        promotions: {path, columns} of what the shop promotes when, with `item`, `start`, `end` (the first moment after it) and, if they
+            are told apart, `kind` (e.g. flyer or display) and `share` (of the shop's places that have it); null for no table.
         returns: keep rows whose quantity is below 0, which take a purchase back, as if they were purchases; they are dropped otherwise.
         unsold_items: also recommend items of the item table that no purchase names, e.g. next season's.
         time_format: strftime codes, e.g. "%d/%m/%Y %H:%M", or the unit "s", "ms" or "us" of numbers. None reads ISO 8601 or seconds.
@@ -62,6 +67,7 @@ class Table:
     columns: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_COLUMNS))
     items: Mapping[str, Any] | None = None
     users: Mapping[str, Any] | None = None
+    promotions: Mapping[str, Any] | None = None
     returns: bool = False
     unsold_items: bool = False
     time_format: str | None = None
@@ -94,7 +100,7 @@ class Table:
             raise DataError(f"data.columns: {missing} not named, got {dict(self.columns)}; name the file's column for each")
 
     def sources(self) -> Mapping[str, Path]:
-        """The file of purchases, and those of items and users if they are named."""
+        """The file of purchases, and those of items, users and promotions if they are named."""
         found = {"events": existing(self.path, "data.path: the purchases as CSV or Parquet")}
         for part, option in self._described().items():
             found[part] = existing(option["path"], f"data.{part}.path: a CSV or Parquet table, or null for none")
@@ -115,7 +121,9 @@ class Table:
             bad.append(Step("returned", (pl.col(QUANTITY) >= 0) | pl.col(f"__blank_{QUANTITY}")))
         steps = [*EVENT_STEPS, *bad, Step("duplicate", first_of(source.columns))]
         cleaned = clean(source, canonical | blank, steps, paths["events"].name)
-        described = {part: self._attributes(part, paths[part]) for part in self._described()}
+        described = {
+            part: self._promoted(paths[part]) if part == "promotions" else self._attributes(part, paths[part]) for part in self._described()
+        }
         rest = tables(cleaned, str(paths["events"]), **described)
         if self.season_level not in rest.items.columns:
             raise DataError(
@@ -139,17 +147,29 @@ class Table:
         return read_table(path, separator=self.separator, encoding=self.encoding)
 
     def _described(self) -> dict[str, Mapping[str, Any]]:
-        """The options of the attribute tables that there are."""
-        return {part: option for part, option in (("items", self.items), ("users", self.users)) if option and option.get("path")}
+        """The options of the other tables that there are."""
+        options = {"items": self.items, "users": self.users, "promotions": self.promotions}
+        return {part: option for part, option in options.items() if option and option.get("path")}
+
+    def _named(self, part: str, required: Sequence[str], path: Path) -> dict[str, Any]:
+        """The columns that the option of another table names, by role."""
+        named = {role: column for role, column in (self._described()[part].get("columns") or {}).items() if column}
+        if missing := [role for role in required if role not in named]:
+            raise DataError(
+                f"data.{part}.columns: {', '.join(map(repr, missing))} not named, got {named}; name the column of {path} that holds each"
+            )
+        return named
 
     def _canonical(self, name: str, values: pl.Series, path: Path) -> pl.Series:
         if name in (USER, ITEM):
             return ids(values)
-        if name == TIME:
+        if name in (TIME, START, END):
             where = f"{path}: column {values.name!r}"
             return seconds(values, where, time_format=self.time_format, timezone=self.timezone_of_times)
         if name == DESCRIPTION:
             return values.cast(pl.String).str.strip_chars()
+        if name == KIND:
+            return values.cast(pl.String).str.strip_chars().fill_null(NO_KIND)
         if values.dtype == pl.String:
             values = _plain(values.str.strip_chars(), self.decimal)
         return values.cast(pl.Float64, strict=False)
@@ -157,9 +177,7 @@ class Table:
     def _attributes(self, part: str, path: Path) -> Attributes:
         """The item or user table under canonical names; several text columns are joined."""
         key = {"items": "item", "users": "user"}[part]
-        named = {role: column for role, column in (self._described()[part].get("columns") or {}).items() if column}
-        if key not in named:
-            raise DataError(f"data.{part}.columns: {key!r} not named, got {named}; name the column of {path} that holds the ids")
+        named = self._named(part, [key], path)
         source = self._read(path)
         text = named.pop("text", [])
         text = [text] if isinstance(text, str) else list(text)
@@ -170,6 +188,17 @@ class Table:
             columns[TEXT] = pl.concat_str(said, separator=", ", ignore_nulls=True)
         columns |= {name: pl.col(column).cast(pl.String) for name, column in named.items()}
         return Attributes(source, columns, path.name, keep_unknown=part == "items" and self.unsold_items)
+
+    def _promoted(self, path: Path) -> Attributes:
+        """The table of promotions under canonical names; without kinds it is of one kind, without shares everywhere."""
+        named = self._named("promotions", PROMOTION_REQUIRED, path)
+        if unknown := sorted(named.keys() - PROMOTION_ROLES):
+            raise DataError(f"data.promotions.columns: unknown {unknown}; wanted some of {list(PROMOTION_ROLES)}")
+        source = self._read(path)
+        filled(source, named.values(), path)
+        columns: dict[str, Column] = {KIND: pl.lit(NO_KIND), SHARE: pl.lit(1.0)}
+        columns |= {PROMOTION_ROLES[role]: self._canonical(PROMOTION_ROLES[role], source[column], path) for role, column in named.items()}
+        return Attributes(source, columns, path.name)
 
 
 def _plain(numbers: pl.Series, decimal: str) -> pl.Series:

@@ -10,18 +10,20 @@ import polars as pl
 from seasonrec.data.cleaning import Cleaned, Column, Step, clean, first_of, given, together
 from seasonrec.data.dataset import Split
 from seasonrec.errors import DataError
-from seasonrec.schema import DAY, ITEM, TEXT, TIME, USER, as_events
+from seasonrec.schema import DAY, END, ITEM, KIND, SHARE, START, TEXT, TIME, USER, as_events
 
-# How the steps of an attribute table call the rows that they drop: without id, repeated, of nobody that the events know.
+# How the steps of an attribute table call the rows that they drop: without id, repeated, of nobody that the events know; and those of a
+# table of promotions: without id, that never begin or never end, in no place or in more than all, of what is not in the catalogue.
 REASONS: Final = {
     ITEM: ("item_without_id", "duplicate_item", "item_never_sold"),
     USER: ("user_without_id", "duplicate_user", "user_without_history"),
+    KIND: ("promotion_without_item", "promotion_without_period", "promotion_share_beyond_0_1", "promotion_of_unknown_item"),
 }
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """A table of attributes before cleaning.
+    """A table of attributes, or of promotions, before cleaning.
 
     Args:
         source: rows as they were read.
@@ -44,6 +46,7 @@ class Tables:
     items: pl.DataFrame
     users: pl.DataFrame
     rejected: pl.DataFrame
+    promotions: pl.DataFrame | None = None
     cleaning: tuple[tuple[str, int], ...] = field(default=())
 
     def fields(self) -> dict[str, Any]:
@@ -61,26 +64,35 @@ class Tables:
         return {**self.fields(), "split": split_of(split, self.events, start), "week_zero": start}
 
 
-def tables(cleaned: Cleaned, where: str, items: Attributes | None = None, users: Attributes | None = None) -> Tables:
+def tables(
+    cleaned: Cleaned,
+    where: str,
+    items: Attributes | None = None,
+    users: Attributes | None = None,
+    promotions: Attributes | None = None,
+) -> Tables:
     """Events in canonical form, and one row for each item and each user that they name, sorted by id as text.
 
     Args:
         cleaned: events with at least user_id, item_id and time.
         where: names their source.
         items, users: what is known about them; ids that an attribute table lacks have nulls.
+        promotions: columns item_id, start, end, kind and share; None where the shop does not tell.
 
     Raises:
-        DataError: an attribute table that knows none of the ids.
+        DataError: an attribute table, or a table of promotions, that knows none of the ids.
     """
     events = as_events(cleaned.kept, where)
     item_table, item_account = _attributes(events[ITEM], items)
     user_table, user_account = _attributes(events[USER], users)
-    accounts = (cleaned, *item_account, *user_account)
+    plan = () if promotions is None else (_promotions(item_table[ITEM], promotions),)
+    accounts = (cleaned, *item_account, *user_account, *plan)
     return Tables(
         events,
         item_table,
         user_table,
         rejected=together([account.rejected for account in accounts]),
+        promotions=plan[0].kept.select(ITEM, START, END, KIND, SHARE) if plan else None,
         cleaning=tuple(step for account in accounts for step in account.dropped),
     )
 
@@ -107,6 +119,21 @@ def _attributes(used: pl.Series, given_table: Attributes | None) -> tuple[pl.Dat
     how = "full" if given_table.keep_unknown else "left"
     table = table.join(known, on=key, how=how, coalesce=True).sort(key)  # type: ignore[arg-type]
     return table if TEXT in table.columns else table.with_columns(pl.lit(None, pl.String).alias(TEXT)), (cleaned,)
+
+
+def _promotions(catalogue: pl.Series, table: Attributes) -> Cleaned:
+    """The promotions of catalogue items."""
+    no_item, no_period, bad_share, unknown = REASONS[KIND]
+    steps = [
+        Step(no_item, given(ITEM)),
+        Step(no_period, pl.col(END) > pl.col(START)),
+        Step(bad_share, (pl.col(SHARE) > 0) & (pl.col(SHARE) <= 1)),
+        Step(unknown, pl.col(ITEM).is_in(catalogue.implode())),
+    ]
+    try:
+        return clean(table.source, table.columns, steps, table.where)
+    except DataError as error:
+        raise DataError(f"{error}; the events have items such as {catalogue.head(3).to_list()}") from error
 
 
 def midnight_of_first(events: pl.DataFrame) -> int:

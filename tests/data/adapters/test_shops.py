@@ -3,6 +3,7 @@
 import gzip
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -48,6 +49,39 @@ def test_complete_journey_says_products_in_words_and_households_in_a_sentence(bu
         "",
     ]
     assert dict(dataset.cleaning)["item_never_sold"] == 1  # product 6
+
+
+def test_complete_journey_counts_in_how_many_of_a_week_s_shops_a_product_is_promoted(build):
+    adapter = replace(build("complete_journey"), promotions=True)
+    rows = [  # product, store, display, mailer, week
+        (1, 10, "3", "D", 55),
+        (1, 11, "3", "D", 55),
+        (1, 11, "3", "D", 55),  # the same once more
+        (1, 12, "0", "D", 55),
+        (2, 13, "A", "0", 55),
+        (2, 10, "0", "A", 56),
+        (9, 10, "0", "A", 56),  # never sold
+    ]
+    columns = ["product_id", "store_id", "display_location", "mailer_location", "week"]
+    pl.DataFrame(rows, schema=columns, orient="row").write_parquet(Path(adapter.path) / "promotions.parquet")
+    dataset = adapter.read()
+    start = 1_515_387_600  # Monday 8 January 2018, midnight in New York: week 2 began on 2 January 2017
+    assert dataset.promotions.sort("start", "kind", "item_id").rows() == [
+        ("1", start, start + 7 * DAY, "display: front end cap", 0.5),  # two of four shops
+        ("2", start, start + 7 * DAY, "display: in shelf", 0.25),
+        ("1", start, start + 7 * DAY, "mailer: front page feature", 0.75),
+        ("2", start + 7 * DAY, start + 14 * DAY, "mailer: interior page feature", 1.0),  # the only one that tells
+    ]
+    assert dict(dataset.cleaning)["promotion_of_unknown_item"] == 1
+    assert build("complete_journey").read().promotions is None
+
+
+def test_complete_journey_weeks_of_the_plan_begin_at_midnight_in_summer_too(build):
+    adapter = replace(build("complete_journey"), promotions=True)
+    columns = ["product_id", "store_id", "display_location", "mailer_location", "week"]
+    pl.DataFrame([(1, 10, "0", "A", 11)], schema=columns, orient="row").write_parquet(Path(adapter.path) / "promotions.parquet")
+    (row,) = adapter.read().promotions.rows()
+    assert row[1:3] == (1_488_776_400, 1_489_377_600)  # 6 March 2017 05:00 UTC, 13 March 04:00 UTC: clocks went forward
 
 
 def test_complete_journey_texts_of_the_real_table_repeat_no_word_and_are_nearly_all_there(grocer):

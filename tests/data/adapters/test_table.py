@@ -295,6 +295,62 @@ def test_an_item_table_needs_columns_that_it_has(shop, tmp_path, columns, messag
         shop(good(), items={**described(tmp_path), "columns": columns})
 
 
+def promoted(folder, lines, **columns):
+    """The option of a table of promotions."""
+    (folder / "plan.csv").write_text("sku,from,until,how,where\n" + lines)
+    return {"path": str(folder / "plan.csv"), "columns": {"item": "sku", "start": "from", "end": "until"} | columns}
+
+
+def test_promotions_have_times_kinds_and_shares_and_those_that_cannot_be_used_are_counted(shop, tmp_path):
+    lines = """x1,2018-02-01,2018-02-08,flyer,0.5
+,2018-02-01,2018-02-08,flyer,1
+x1,2018-02-08,2018-02-01,flyer,1
+x1,2018-02-01,,flyer,1
+x1,2018-02-01,2018-02-08,flyer,1.5
+x1,2018-02-01,2018-02-08,flyer,some
+99,2018-02-01,2018-02-08,flyer,1
+"""
+    dataset = shop(good(), promotions=promoted(tmp_path, lines, kind="how", share="where"))
+    assert dataset.promotions.rows() == [("x1", 1_517_443_200, 1_518_048_000, "flyer", 0.5)]
+    assert dropped(dataset) == {
+        "promotion_without_item": 1,
+        "promotion_without_period": 2,
+        "promotion_share_beyond_0_1": 2,
+        "promotion_of_unknown_item": 1,
+    }
+    assert dataset.rejected["reason"].to_list().count("promotion_share_beyond_0_1") == 2
+
+
+def test_promotions_without_kinds_and_shares_are_of_one_kind_and_everywhere(shop, tmp_path):
+    dataset = shop(good(), promotions=promoted(tmp_path, "x1,2018-02-01,2018-02-08,,\n"))
+    assert dataset.promotions.rows() == [("x1", 1_517_443_200, 1_518_048_000, "promotion", 1.0)]
+
+
+def test_a_promotion_whose_kind_is_not_told_is_of_the_kind_without_name(shop, tmp_path):
+    lines = "x1,2018-02-01,2018-02-08,,1\nx1,2018-02-01,2018-02-08,flyer,1\n"
+    dataset = shop(good(), promotions=promoted(tmp_path, lines, kind="how"))
+    assert dataset.promotions["kind"].to_list() == ["promotion", "flyer"]
+    assert dataset.plan.kinds == ["flyer", "promotion"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"start": None, "end": None}, r"data\.promotions\.columns: 'start', 'end' not named"),
+        ({"sort": "how"}, r"data\.promotions\.columns: unknown \['sort'\]; wanted some of"),
+        ({"kind": "hwo"}, "no column 'hwo'; did you mean 'how'"),
+    ],
+)
+def test_a_table_of_promotions_needs_columns_that_it_has(shop, tmp_path, columns, message):
+    with pytest.raises(DataError, match=message):
+        shop(good(), promotions=promoted(tmp_path, "x1,2018-02-01,2018-02-08,flyer,1\n", **columns))
+
+
+def test_a_table_of_promotions_that_knows_no_item_is_refused(shop, tmp_path):
+    with pytest.raises(DataError, match=r"'promotion_of_unknown_item': 1.*the events have items such as"):
+        shop(good(), promotions=promoted(tmp_path, "99,2018-02-01,2018-02-08,flyer,1\n"))
+
+
 def test_the_automatic_split_takes_the_last_full_weeks():
     assert Split.auto(0, 100 * WEEK - DAY, 0) == Split((84, 91), (92, 99))  # an event on the last day of week 99
     assert Split.auto(0, 100 * WEEK - DAY - 1, 0) == Split((83, 90), (91, 98))  # none on it: the week is not full

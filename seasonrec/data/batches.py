@@ -286,8 +286,7 @@ class Moments:
         # Last year's counters mean nothing before there is a last year: the same for all items, so that heads can tell.
         known = min((now.time - now.start) / WEEK / WHOLE_HISTORY, 1.0)
         facts = np.stack([*_loyalty(now), np.log1p(now.item_age), now.sold, np.full(now.n_items, known)], axis=1)
-        # The week before tells what of the last week's sales a promotion has made.
-        promoted = [] if self._plan is None else [self._plan.on(fourth_day), self._plan.on(fourth_day - WEEK)]
+        promoted = [] if self._plan is None else [self._plan.of_week(about)]
         return Moment(
             time=about,
             season=torch.from_numpy(self._season.features(np.array([fourth_day]))[0]),

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from seasonrec.schema import END, KIND, SHARE, START
+from seasonrec.schema import DAY, END, KIND, SHARE, START, WEEK
 
 Float = NDArray[np.float32]
 
@@ -43,3 +43,10 @@ class Promotions:
         now = np.flatnonzero(self._end[lo:hi] > time) + lo
         share = np.bincount(self._cell[now], weights=self._share[now], minlength=self.n_items * len(self.kinds))
         return np.minimum(share, 1).astype(np.float32).reshape(self.n_items, len(self.kinds))
+
+    def of_week(self, start: int) -> Float:
+        """What is promoted on the fourth day of a week, and what was seven days before, [n_items, 2 x n_kinds].
+
+        The week before tells what a promotion has made of last week's sales.
+        """
+        return np.concatenate([self.on(start + 3 * DAY), self.on(start + 3 * DAY - WEEK)], axis=1)

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from safetensors.numpy import load_file
 
 from seasonrec.data.dataset import Dataset, Split
+from seasonrec.data.promotions import Promotions
 from seasonrec.data.timeline import Timeline
 from seasonrec.evaluation.cross_validation import folds
 from seasonrec.experiments.record import RunRecord, read_table
@@ -35,10 +36,11 @@ def module(monkeypatch) -> Callable[[str], ModuleType]:
 def facts(module, small_shop):
     """Makes the trees' rows of the small shop, with another past if one is given."""
 
-    def make(timeline: Timeline | None = None):
+    def make(timeline: Timeline | None = None, plan: Promotions | None = None):
         of = module("facts")
-        few = of.Sizes(own=3, popular=4, neighbours=2, near=3, unsold=1)
-        return of.Facts(timeline or small_shop.timeline, WEEKS, dict.fromkeys(WEEKS, small_shop.texts), few, k=3, n_users=4)
+        few = of.Sizes(own=3, popular=4, neighbours=2, promoted=1, near=3, unsold=1)
+        texts = dict.fromkeys(WEEKS, small_shop.texts)
+        return of.Facts(timeline or small_shop.timeline, WEEKS, texts, few, k=3, n_users=4, plan=plan)
 
     return make
 
@@ -62,6 +64,18 @@ def test_rows_do_not_move_when_the_future_changes(facts, small_shop):
         np.testing.assert_array_equal(before.item, after.item)
         np.testing.assert_array_equal(before.features, after.features)
         np.testing.assert_array_equal(before.rest, after.rest)
+
+
+def test_what_the_shop_promotes_in_the_week_is_a_candidate_and_told_of_each_item(facts, small_shop):
+    now = small_shop.timeline.at_week(97)
+    unpopular = np.argsort(now.demand(52), kind="stable")[4]  # sold, but among no other candidates of 12, who has never bought
+    table = pl.DataFrame([(now.time, now.time + WEEK, "flyer", 0.5)], schema=["start", "end", "kind", "share"], orient="row")
+    plan = Promotions(table, np.array([unpopular]), now.n_items)
+    without, rows = (facts(plan=each).rows(np.array([12]), now) for each in (None, plan))
+    assert unpopular not in without.item
+    assert set(rows.item) == {*without.item, unpopular}
+    assert rows.features.shape[1] == without.features.shape[1] + 2
+    assert ((rows.features == 0.5).any(1) == (rows.item == unpopular)).all()
 
 
 def test_weights_of_training_weeks_have_not_seen_what_these_bought(facts):

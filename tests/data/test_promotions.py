@@ -31,11 +31,9 @@ def test_kinds_are_columns_in_the_order_of_the_alphabet_and_shares_of_one_kind_a
 @pytest.mark.parametrize("seed", range(5))
 def test_at_any_time_it_is_what_a_loop_over_all_rows_finds(seed):
     rng = np.random.default_rng(seed)
-    start = rng.integers(0, 60 * DAY, 80)
-    rows = [
-        (int(rng.integers(6)), int(at), int(at + rng.integers(1, 3 * WEEK)), str(rng.choice(["a", "b", "c"])), float(rng.uniform(0.01, 0.3)))
-        for at in start
-    ]
+    item, start, length = rng.integers(6, size=80), rng.integers(60 * DAY, size=80), rng.integers(1, 3 * WEEK, 80)
+    kind, share = rng.choice(["a", "b", "c"], 80), rng.uniform(0.01, 0.3, 80)
+    rows = list(zip(item.tolist(), start.tolist(), (start + length).tolist(), kind.tolist(), share.tolist(), strict=True))
     plan = plan_of(rows, n_items=6)
     for time in rng.integers(-WEEK, 90 * DAY, 30):
         by_hand = np.zeros((6, 3))
@@ -43,3 +41,8 @@ def test_at_any_time_it_is_what_a_loop_over_all_rows_finds(seed):
             if begins <= time < ends:
                 by_hand[item, "abc".index(kind)] += share
         np.testing.assert_allclose(plan.on(int(time)), np.minimum(by_hand, 1), rtol=1e-6)
+
+
+def test_a_week_is_told_by_its_fourth_day_and_the_same_day_of_the_week_before():
+    plan = plan_of([(0, 0, WEEK, "flyer", 1.0), (1, WEEK, 2 * WEEK, "flyer", 0.5), (2, WEEK, WEEK + 3 * DAY, "flyer", 1.0)])
+    np.testing.assert_array_equal(plan.of_week(WEEK), [[0, 1], [0.5, 0], [0, 0], [0, 0]])

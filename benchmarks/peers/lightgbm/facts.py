@@ -16,7 +16,8 @@ from seasonrec.baselines.ease import closed_form
 from seasonrec.baselines.item_knn import nearest_items
 from seasonrec.baselines.tifu_knn import TifuKnn
 from seasonrec.data.batches import pair_features, user_features
-from seasonrec.data.counters import RECENT, demand_features, demand_rates
+from seasonrec.data.counters import N_FEATURES, RECENT, demand_features, demand_rates
+from seasonrec.data.promotions import Promotions
 from seasonrec.data.timeline import AsOf, Histories, Timeline
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
@@ -25,7 +26,8 @@ Float = NDArray[np.float32]
 
 LONG, SHORT = 0.98, 0.8  # what is left of a purchase after a week, in a user's lasting and present taste
 BLOCK = 8  # training weeks that share item-item weights
-LAST_MONTH, LAST_YEAR = 2, len(RECENT) + 1  # of the demand windows: the last four weeks; the same week last year and two to each side
+# Of the demand windows: the last four and twelve weeks; the same week last year and two to each side.
+LAST_MONTH, LAST_QUARTER, LAST_YEAR = 2, 3, len(RECENT) + 1
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Sizes:
     own: int = 300  # of the user's own purchases, the most frequent
     popular: int = 100  # of the last four weeks, and of the same weeks last year
     neighbours: int = 50  # by demand of items with similar texts in the same weeks last year
+    promoted: int = 100  # of what the shop promotes in the week, where it tells
     near: int = 60  # by each of the item-item, user-user and text scores, of what the user has not bought
     unsold: int = 30  # by text, of what nobody has bought
     max_items: int = 5_000
@@ -76,6 +79,7 @@ class Facts:
         l2: ridge penalty of the item-item weights, in users.
         k: neighbours of an item, and of a text.
         n_users: neighbours of a user.
+        plan: what the shop promotes when; None where it does not tell.
     """
 
     def __init__(
@@ -88,9 +92,10 @@ class Facts:
         l2: float = 200.0,
         k: int = 20,
         n_users: int = 100,
+        plan: Promotions | None = None,
     ):
         self._timeline, self._weeks, self._texts, self._sizes = timeline, weeks, texts, sizes
-        self._l2, self._k = l2, k
+        self._l2, self._k, self._plan = l2, k, plan
         self._users = TifuKnn(decay=LONG, k=n_users, alpha=0.0, mix=0.0)
         self._learned = lru_cache(maxsize=2)(self._learn)
         self._of_items = lru_cache(maxsize=2)(self._item_facts)
@@ -134,7 +139,9 @@ class Facts:
         )
 
     def _item_facts(self, now: AsOf) -> Float:
-        """Demand now and last year, of the item and of those with similar texts, age, and how often it is bought again, [n_items, d]."""
+        """Demand now and last year, of the item and of those with similar texts, age, how often it is bought again, and how the shop
+        promotes it, [n_items, d].
+        """
         rates = demand_rates(now)
         # Each window's purchases are made as many as the last year's: trees cannot read rates that a busy season lifts out of their range.
         total = rates.sum(0)
@@ -143,7 +150,8 @@ class Facts:
         share = n_again / np.maximum(now.demand(52), 1)
         pool = self._learned(self.learned_week(now.week)).pool
         facts = np.stack([np.log1p(now.item_age), now.sold, share, np.log1p(gap)], 1)
-        return np.concatenate([demand_features(rates), demand_features(pool(rates)), facts], 1, dtype=np.float32)
+        promoted = [] if self._plan is None else [self._plan.of_week(now.time)]
+        return np.concatenate([demand_features(rates), demand_features(pool(rates)), facts, *promoted], 1, dtype=np.float32)
 
     def _scores(self, h: Histories, users: NDArray, now: AsOf, learned: Learned) -> dict[str, Float]:
         """Scores of the whole catalogue for each user, [n_users_in_batch, n_items] each."""
@@ -163,9 +171,11 @@ class Facts:
         """Which items the trees order, [n_users_in_batch, n_items]."""
         sizes, n = self._sizes, now.n_items
         mask = np.zeros(bought.shape, bool)
-        d = items.shape[1] // 2 - 2  # demand features, then the same of items with similar texts
-        for column, size in ((LAST_MONTH, sizes.popular), (LAST_YEAR, sizes.popular), (d + LAST_YEAR, sizes.neighbours)):
+        for column, size in ((LAST_MONTH, sizes.popular), (LAST_YEAR, sizes.popular), (N_FEATURES + LAST_YEAR, sizes.neighbours)):
             mask[:, _top(items[:, column][None], size)[0]] = True
+        if self._plan is not None:
+            promoted = self._plan.of_week(now.time)[:, : len(self._plan.kinds)].any(1)
+            mask[:, _top(np.where(promoted, items[:, LAST_QUARTER], -np.inf)[None], sizes.promoted)[0]] = True
         for name in ("ease", "items", "users", "text"):
             np.put_along_axis(mask, _top(np.where(bought, -np.inf, scores[name]), sizes.near), True, 1)
         if len(unsold := np.flatnonzero(~now.sold)):

@@ -128,7 +128,7 @@ class Run:
         self.dataset = dataset_of(self.cfg)
         self.timeline, self.weeks, self.seed = self.dataset.timeline, self.dataset.split.weeks, int(self.cfg.seed)
         texts = {split: texts_of(self.cfg, self.dataset, self.weeks[split].start) for split in self.weeks}
-        self.facts = Facts(self.timeline, self.weeks, texts, Sizes())
+        self.facts = Facts(self.timeline, self.weeks, texts, Sizes(), plan=self.dataset.plan)
         self.kept = Kept(self.facts)
 
     @contextmanager

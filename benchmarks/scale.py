@@ -48,7 +48,7 @@ def copies(dataset: Dataset, n: int) -> Dataset:
     items, users = (_copies(frame, n, [column]).sort(column) for frame, column in ((dataset.items, ITEM), (dataset.users, USER)))
     texts = [text[item.rpartition("-")[0]] for item in items[ITEM].to_list()]
     events = _copies(dataset.events, n, [USER, ITEM]).sort(TIME, maintain_order=True)
-    return replace(dataset, events=events, items=items, users=users, text_rule=lambda *_: texts, rejected=None)
+    return replace(dataset, events=events, items=items, users=users, text_rule=lambda *_: texts, rejected=None, promotions=None)
 
 
 def _copies(frame: pl.DataFrame, n: int, ids: list[str]) -> pl.DataFrame:

@@ -29,6 +29,7 @@ START: Final = "start"  # of a promotion
 END: Final = "end"  # the first second after it
 KIND: Final = "kind"  # e.g. flyer or display
 SHARE: Final = "share"  # of the shop's places that have it, above 0, up to 1
+PROMOTION: Final = (ITEM, START, END, KIND, SHARE)
 REASON: Final = "reason"  # why a rejected row was dropped: the cleaning step's name
 
 DAY: Final = 86_400

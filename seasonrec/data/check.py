@@ -110,7 +110,9 @@ def _promoted(dataset: Dataset) -> dict[str, Any] | None:
         return None
     kinds = dict(plan[KIND].value_counts().sort(KIND).iter_rows())
     span = {"first": _moment(plan[START].min()), "last": _moment(plan[END].max())}
-    return {"rows": len(plan), "items": plan[ITEM].n_unique(), "kinds": kinds} | span
+    weeks = range(int((dataset.events[TIME].min() - dataset.week_zero) // WEEK), dataset.split.test[1] + 1)  # type: ignore[operator]
+    without = [week for week in weeks if not dataset.plan.knows(dataset.start_of(week))]  # type: ignore[union-attr]
+    return {"rows": len(plan), "items": plan[ITEM].n_unique(), "kinds": kinds} | span | {"weeks_without": without}
 
 
 def _examples(dataset: Dataset, texts: list[str], n: int = 3) -> dict[str, str]:
@@ -151,6 +153,11 @@ def _warnings(found: dict[str, Any]) -> Iterable[str]:
         yield f"ids such as {', '.join(found['ids_like_blanks'][:3])} are taken as they are: where none is known, leave the field empty"
     if dropped > 0.1 * found["events"]:
         yield f"cleaning dropped {dropped:,} rows beside {found['events']:,} events that it kept: see the reasons"
+    *useless, _, _ = REASONS[KIND]  # but those of items that nobody buys, and repeated ones
+    if bad := sum(found["rejected"].get(step, 0) for step in useless):
+        yield f"{bad:,} promotions cannot be used: see the reasons (shares lie above 0 and up to 1)"
+    if found["promotions"] and (without := found["promotions"]["weeks_without"]):
+        yield f"nothing is promoted in {len(without)} weeks up to the last test week, e.g. week {without[0]}: is the plan whole?"
     if found["events_per_user"]["median"] < 2:
         yield "most users have a single event: a history says little about them"
     if found["country"] in SOUTHERN and found["hemisphere"] == "north":

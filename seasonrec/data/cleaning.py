@@ -101,7 +101,11 @@ def together(rejected: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def _nothing_left(n_rows: int, dropped: Sequence[tuple[str, int]], where: str) -> str:
     reasons = {name: n for name, n in dropped if n}
-    hint = " time counts seconds since 1970: for milliseconds give time_format='ms';" if "impossible_time" in reasons else ""
+    hint = (
+        " time counts seconds since 1970: for milliseconds give time_format='ms';"
+        if any("impossible_time" in reason for reason in reasons)
+        else ""
+    )
     if any(name in reasons for name in ("unparsable_price", "unparsable_quantity", "unparsable_rating")):
         hint += " for numbers such as 4,50 give 'data.decimal=\",\"';"
     return f"{where}: cleaning dropped all {n_rows} rows: {reasons};{hint} check the columns that you named against the file"

@@ -114,7 +114,9 @@ class Dataset:
         season_level: column of `items` whose values get the in-season label; "item_id" labels each item.
         season_min_triples: distinct (user, item, week of year) below which the label is undefined.
         promotions: item_id, start, end, kind and share of what the shop promotes when; None where it does not tell.
+        promotion_kinds: those that are told apart; None: those of the table.
         digest: of source bytes and options; names caches.
+        purchases_digest: the same of all but the promotions.
         rejected: the rows that cleaning dropped, with column `reason`.
         cleaning: rows dropped by each step, in order.
     """
@@ -130,7 +132,9 @@ class Dataset:
     season_level: str = ITEM
     season_min_triples: int = 30
     promotions: pl.DataFrame | None = None
+    promotion_kinds: tuple[str, ...] | None = None
     digest: str = ""
+    purchases_digest: str = ""
     rejected: pl.DataFrame | None = None
     cleaning: tuple[tuple[str, int], ...] = ()
 
@@ -162,7 +166,7 @@ class Dataset:
         """The shop's promotions by item row; None where it does not tell."""
         if self.promotions is None:
             return None
-        return Promotions(self.promotions, rows_of(self.promotions[ITEM], self.items[ITEM]), self.n_items)
+        return Promotions(self.promotions, rows_of(self.promotions[ITEM], self.items[ITEM]), self.n_items, self.promotion_kinds)
 
     def before_test(self) -> "Dataset":
         """The data set as it stood when the first test week began: no later event or promotion is in it.
@@ -171,9 +175,10 @@ class Dataset:
         """
         texts = self.item_texts(self.start_of(self.split.validation[0]))
         end = self.start_of(self.split.test[0])
-        events, plan = self.events.filter(pl.col(TIME) < end), self.promotions
-        plan = None if plan is None else plan.filter(pl.col(START) < end)
-        return replace(self, events=events, promotions=plan, text_rule=lambda events, items, cutoff: texts, rejected=None)
+        known = replace(self, events=self.events.filter(pl.col(TIME) < end), text_rule=lambda events, items, cutoff: texts, rejected=None)
+        if self.plan is None or self.promotions is None:
+            return known
+        return replace(known, promotions=self.promotions.filter(pl.col(START) < end), promotion_kinds=self.plan.kinds)
 
     def start_of(self, week: int) -> int:
         """The first second of a week."""

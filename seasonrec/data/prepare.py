@@ -22,7 +22,7 @@ from seasonrec.schema import as_events
 
 FORMAT: Final = 1  # raise it whenever the same source would be cleaned, or written, differently
 TABLES: Final = ("events", "items", "users", "rejected")
-PROMOTIONS: Final = "promotions"  # a fifth, where the shop tells
+PROMOTIONS: Final = "promotions"  # a fifth, where the shop tells; the option and the source of an adapter are called so too
 META: Final = "meta.json"
 
 
@@ -38,18 +38,18 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
     Raises:
         DataError: sources that the adapter refuses, or a damaged entry.
     """
-    digest = digest_of(adapter)
+    digest, purchases = digests_of(adapter)
     if cache_dir is None:
-        return replace(adapter.read(), digest=digest)
+        return replace(adapter.read(), digest=digest, purchases_digest=purchases)
     name = re.sub(r"[^\w.-]+", "_", adapter.name)
     entry = Path(cache_dir).expanduser() / f"{name}-{digest}"
     entry.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(entry.parent.with_name(f"{entry.parent.name}.lock")):
         if entry.is_dir():
-            return _load(adapter, entry, digest)
+            return replace(_load(adapter, entry), digest=digest, purchases_digest=purchases)
         with warnings.catch_warnings(record=True) as notices:
             warnings.simplefilter("always")
-            dataset = replace(adapter.read(), digest=digest)
+            dataset = replace(adapter.read(), digest=digest, purchases_digest=purchases)
         messages = [str(notice.message) for notice in notices if issubclass(notice.category, UserWarning)]
         _store(dataset, messages, entry)
     _repeat(messages)
@@ -58,13 +58,28 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
 
 def digest_of(adapter: Adapter) -> str:
     """32 hex digits that change with a byte of a source, an option or the format; not with where the files lie."""
-    sources = adapter.sources()
+    return digests_of(adapter)[0]
+
+
+def digests_of(adapter: Adapter) -> tuple[str, str]:
+    """The digest of an adapter, and that of the same without promotions; they are one where the shop does not tell."""
+    sources, options = adapter.sources(), _options(adapter)
+    promotions = options.pop(PROMOTIONS, None)
     kind = f"{type(adapter).__module__}.{type(adapter).__qualname__}"
-    told = hashlib.sha256(json.dumps([FORMAT, kind, _options(adapter)], sort_keys=True).encode())
+    told = hashlib.sha256(json.dumps([FORMAT, kind, options], sort_keys=True).encode())
     for role, path in sorted(sources.items()):
-        with path.open("rb") as file:
-            told.update(f"{role} {path.suffix} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
-    return told.hexdigest()[:32]
+        if role != PROMOTIONS:
+            told.update(_content(role, path))
+    without = told.hexdigest()[:32]
+    if PROMOTIONS not in sources:
+        return without, without
+    told.update(json.dumps(promotions, sort_keys=True).encode() + _content(PROMOTIONS, sources[PROMOTIONS]))
+    return told.hexdigest()[:32], without
+
+
+def _content(role: str, path: Path) -> bytes:
+    with path.open("rb") as file:
+        return f"{role} {path.suffix} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode()
 
 
 def _plain(value: Any) -> Any:
@@ -109,13 +124,14 @@ def _meta(dataset: Dataset) -> dict[str, Any]:
         "season_level": dataset.season_level,
         "season_min_triples": dataset.season_min_triples,
         "cleaning": dataset.cleaning,
+        PROMOTIONS: dataset.promotions is not None,
     }
 
 
-def _load(adapter: Adapter, entry: Path, digest: str) -> Dataset:
+def _load(adapter: Adapter, entry: Path) -> Dataset:
     try:
         meta: dict[str, Any] = json.loads((entry / META).read_text("utf8"))
-        names = [*TABLES, *(path.stem for path in entry.glob(f"{PROMOTIONS}.parquet"))]
+        names = [*TABLES, PROMOTIONS] if meta.pop(PROMOTIONS, False) else TABLES
         tables: dict[str, Any] = {name: pl.read_parquet(entry / f"{name}.parquet") for name in names}
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"prepared data in {entry} cannot be read: {error}; delete the folder, and they are made anew") from error
@@ -124,7 +140,7 @@ def _load(adapter: Adapter, entry: Path, digest: str) -> Dataset:
     meta["split"] = Split(*(tuple(meta["split"][part]) for part in ("validation", "test")))
     meta["shop"] = Shop(**meta["shop"])
     meta["cleaning"] = tuple((step, n) for step, n in meta["cleaning"])
-    return Dataset(**tables, **meta, text_rule=adapter.item_texts, digest=digest)
+    return Dataset(**tables, **meta, text_rule=adapter.item_texts)
 
 
 def _repeat(notices: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from seasonrec.schema import DAY, END, KIND, SHARE, START, WEEK
+from seasonrec.schema import END, KIND, SHARE, START, WEEK
 
 Float = NDArray[np.float32]
 
@@ -19,34 +19,43 @@ class Promotions:
     Memory: 28 bytes a row.
 
     Args:
-        plan: item rows, start, end, kind and share of each promotion, as `Dataset.promotions` has them.
+        plan: start, end, kind and share of each promotion, as `Dataset.promotions` has them.
         item: row of the item of each, in [0, n_items).
+        kinds: those that are told apart, others count nothing; None: those of the plan.
 
     Warning:
-        A table of promotions that was written down afterwards, e.g. of what sold well on display, is no plan: figures made with it are too
-        good.
+        A table that was written down afterwards, e.g. of what sold well on display, is no plan: figures made with it are too good.
     """
 
-    def __init__(self, plan: pl.DataFrame, item: NDArray[np.int64], n_items: int):
-        order = plan[START].arg_sort()
-        self._start, self._end = (plan[name].gather(order).to_numpy() for name in (START, END))
+    def __init__(self, plan: pl.DataFrame, item: NDArray[np.int64], n_items: int, kinds: Sequence[str] | None = None):
+        self.kinds = tuple(plan[KIND].unique().sort() if kinds is None else kinds)
+        plan = plan.select(START, END, KIND, SHARE, item=pl.Series(item)).filter(pl.col(KIND).is_in(self.kinds)).sort(START)
+        self._start, self._end = plan[START].to_numpy(), plan[END].to_numpy()
         self._longest = int((self._end - self._start).max()) if len(plan) else 0
-        self.kinds: Sequence[str] = plan[KIND].unique().sort().to_list()
-        kind = plan[KIND].gather(order).cast(pl.Enum(self.kinds)).to_physical().to_numpy().astype(np.int64)
-        self._cell = item[order.to_numpy()] * len(self.kinds) + kind
-        self._share = plan[SHARE].gather(order).to_numpy()
+        kind = plan[KIND].cast(pl.Enum(self.kinds)).to_physical().to_numpy().astype(np.int64)
+        self._cell = plan["item"].to_numpy() * len(self.kinds) + kind
+        self._share = plan[SHARE].cast(pl.Float32).to_numpy()
         self.n_items = n_items
 
-    def on(self, time: int) -> Float:
-        """The share of the shop's places that promote each item at a time in each way, [n_items, n_kinds]; 0 where nothing is planned."""
-        lo, hi = np.searchsorted(self._start, [time - self._longest, time], side="right")
-        now = np.flatnonzero(self._end[lo:hi] > time) + lo
-        share = np.bincount(self._cell[now], weights=self._share[now], minlength=self.n_items * len(self.kinds))
+    def during(self, start: int, end: int) -> Float:
+        """The share of the shop's places and of a span's time in which each item is promoted, by kind, [n_items, n_kinds].
+
+        Promotions of the same item and kind at the same time add up, to all places at most.
+        """
+        lo, hi = np.searchsorted(self._start, [start - self._longest, end])
+        overlap = np.minimum(self._end[lo:hi], end) - np.maximum(self._start[lo:hi], start)
+        now = np.flatnonzero(overlap > 0)
+        weight = self._share[lo:hi][now] * (overlap[now] / (end - start))
+        share = np.bincount(self._cell[lo:hi][now], weights=weight, minlength=self.n_items * len(self.kinds))
         return np.minimum(share, 1).astype(np.float32).reshape(self.n_items, len(self.kinds))
 
     def of_week(self, start: int) -> Float:
-        """What is promoted on the fourth day of a week, and what was seven days before, [n_items, 2 x n_kinds].
+        """What is promoted in the week that begins then, and what was in the week before, [n_items, 2 x n_kinds].
 
         The week before tells what a promotion has made of last week's sales.
         """
-        return np.concatenate([self.on(start + 3 * DAY), self.on(start + 3 * DAY - WEEK)], axis=1)
+        return np.concatenate([self.during(start, start + WEEK), self.during(start - WEEK, start)], axis=1)
+
+    def knows(self, start: int) -> bool:
+        """Whether anything is planned in the week that begins then."""
+        return bool(self.during(start, start + WEEK).any())

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
@@ -73,7 +73,8 @@ def _of_run(cfg: DictConfig) -> DictConfig:
 
 def _places(data: DictConfig) -> dict[str, Any]:
     """Where the files of a data config lie, of those that it names."""
-    described = {part: {"path": data[part].path} for part in ("items", "users") if (data.get(part) or {}).get("path")}
+    named = {part: data[part].get("path") for part in ("items", "users", "promotions") if OmegaConf.is_dict(data.get(part))}
+    described = {part: {"path": path} for part, path in named.items() if path}
     return described | {key: data.get(key) for key in ("path", "metadata")}
 
 

@@ -102,13 +102,13 @@ class Judge:
         made = scorer(split)
         key = {
             "method": config,
-            "data": self.dataset.digest,
+            "data": self.dataset.purchases_digest,  # no baseline reads promotions
             "weeks": list(self.dataset.split.weeks[split]),
             "k": self.k,
             "code": code_digest(type(made)),
         }
         path = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]}.parquet"
-        if self.dataset.digest and path.exists():
+        if self.dataset.purchases_digest and path.exists():
             try:
                 return read_lists(path, self.dataset)
             except (DataError, pl.exceptions.PolarsError) as error:

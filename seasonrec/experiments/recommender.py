@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date as Date
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ class Recommender:
         """The final model of a run's folder, with the data it was trained on.
 
         Args:
-            data: keys of the run's data config that have other values here, e.g. {"path": "purchases.csv"} where the file has moved.
+            data: keys of the run's data config that have other values here, e.g. {"path": "purchases.csv"} where the file has moved, or
+                {"promotions": {"path": "next_weeks.csv"}}: the plan may go on, while purchases are those that it was trained on.
             cache: folder of prepared data and text vectors here; None: the run's.
 
         Raises:
@@ -62,7 +64,7 @@ class Recommender:
         if not (run / FINAL / WEIGHTS).exists():
             raise DataError(f"{run}: there is no final model (status {record['status']!r}); {what_is_missing(record, run)}")
         cfg = moved(record["config"], data, cache)
-        return cls.of(cfg, unchanged(dataset_of(cfg), run), run)
+        return cls.of(cfg, with_a_plan(dataset_of(cfg), run), run)
 
     @classmethod
     def of(cls, cfg: DictConfig, dataset: Dataset, run: Path) -> "Recommender":
@@ -95,6 +97,8 @@ class Recommender:
         if not len(users) or k < 1:
             raise DataError(f"recommend: {len(users)} users and k={k}; give at least one user id and k of at least 1")
         now, about = self._views(date)
+        if self.dataset.plan is not None and not self.dataset.plan.knows(about):
+            log.warning("the plan of promotions has nothing in the week of %s: recommended as for a week without any", date)
         rows = self._rows(users)
         if len(unknown := np.flatnonzero(rows < 0)):
             log.info("%d of %d users are not in the data, e.g. %r: season and popularity", len(unknown), len(users), users[unknown[0]])
@@ -172,6 +176,23 @@ def unchanged(dataset: Dataset, run: Path) -> Dataset:
     """
     refuse_other_data(run, dataset.digest)
     return dataset
+
+
+def with_a_plan(dataset: Dataset, run: Path) -> Dataset:
+    """The data set of a run, whose plan of promotions may be another one by now, with the kinds that the run tells apart.
+
+    Raises:
+        DataError: other purchases, or no plan where the run has learnt from one.
+    """
+    refuse_other_data(run, dataset.purchases_digest, "purchases_digest")
+    kinds = (read_record(run).get("data") or {}).get("promotion_kinds")
+    if kinds is None:
+        return replace(dataset, promotions=None)
+    if dataset.plan is None:
+        raise DataError(f"{run}: this run has learnt from promotions ({', '.join(kinds)}); give data.promotions as it was trained with")
+    if new := sorted({*dataset.plan.kinds} - {*kinds}):
+        log.warning("promotions of kinds that the run does not know count nothing: %s", ", ".join(new))
+    return replace(dataset, promotion_kinds=tuple(kinds))
 
 
 def _parts(scores: Scores, query: NDArray, item: NDArray) -> dict[str, NDArray]:

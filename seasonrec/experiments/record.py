@@ -127,11 +127,13 @@ class RunRecord:
             self.save()
 
     def data(self, dataset: Dataset) -> None:
-        """Records the data used: name, digest, sizes, span, split, shop and how many rows each cleaning step dropped."""
+        """Records the data used: name, digests, kinds of promotions, sizes, span, split, shop and rows that each cleaning step dropped."""
         times = dataset.events[TIME]
         self._content["data"] = {
             "name": dataset.name,
             "digest": dataset.digest,
+            "purchases_digest": dataset.purchases_digest,
+            "promotion_kinds": None if dataset.plan is None else list(dataset.plan.kinds),
             "users": dataset.n_users,
             "items": dataset.n_items,
             "events": len(dataset.events),
@@ -298,16 +300,19 @@ def refuse_other_settings(config: Mapping[str, Any], folder: str | Path) -> None
         )
 
 
-def refuse_other_data(folder: str | Path, digest: str) -> None:
+def refuse_other_data(folder: str | Path, digest: str, of: str = "digest") -> None:
     """Nothing, if a run recorded no data, or those of this digest.
+
+    Args:
+        of: "digest", or "purchases_digest", by which data with another plan of promotions are the same.
 
     Raises:
         DataError: it recorded others.
     """
     recorded = read_record(folder).get("data")
-    if recorded and recorded["digest"] != digest:
+    if recorded and (wanted := recorded.get(of, recorded["digest"])) != digest:
         raise DataError(
-            f"{folder}: the data have changed since this run was trained (digest {digest[:12]}, wanted {recorded['digest'][:12]});"
+            f"{folder}: the data have changed since this run was trained (digest {digest[:12]}, wanted {wanted[:12]});"
             " put the old file back, or train anew"
         )
 

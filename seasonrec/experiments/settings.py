@@ -56,7 +56,9 @@ def refuse_mixtures(records: Mapping[str, Record]) -> None:
     seen: dict[tuple, str] = {}
     for folder, record in records.items():
         data = record.get("data") or {}
-        seen.setdefault((data.get("name"), data.get("digest"), str(data.get("split"))), folder)
+        # With and without the shop's plan the queries and their truth are the same.
+        digest = data.get("purchases_digest") or data.get("digest")
+        seen.setdefault((data.get("name"), digest, str(data.get("split"))), folder)
     if len(seen) > 1:
         kinds = "; ".join(
             f"{folder}: {name} {(digest or 'without digest')[:12]}, {split}" for (name, digest, split), folder in seen.items()

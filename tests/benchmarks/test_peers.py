@@ -38,7 +38,7 @@ def facts(module, small_shop):
 
     def make(timeline: Timeline | None = None, plan: Promotions | None = None):
         of = module("facts")
-        few = of.Sizes(own=3, popular=4, neighbours=2, promoted=1, near=3, unsold=1)
+        few = of.Sizes(own=3, popular=4, neighbours=2, promoted=2, near=3, unsold=1)
         texts = dict.fromkeys(WEEKS, small_shop.texts)
         return of.Facts(timeline or small_shop.timeline, WEEKS, texts, few, k=3, n_users=4, plan=plan)
 

@@ -129,7 +129,7 @@ def planned(shop, **starts):
 
 def test_a_moment_knows_what_is_promoted_in_its_week_and_was_in_the_week_before(small_shop):
     now = small_shop.timeline.at_week(39)
-    moments = planned(small_shop, flyer=now.time + DAY, display=now.time - 6 * DAY)
+    moments = planned(small_shop, flyer=now.time, display=now.time - WEEK)
     without = Moments(small_shop.season)
     assert moments.d_demand == without.d_demand + 4
     demand = moments(now).demand.numpy()
@@ -142,7 +142,7 @@ def test_a_moment_knows_what_is_promoted_in_its_week_and_was_in_the_week_before(
 
 def test_what_is_promoted_after_the_week_is_not_known(small_shop):
     now = small_shop.timeline.at_week(39)
-    moments = planned(small_shop, flyer=now.time + WEEK, display=now.time + 4 * DAY)
+    moments = planned(small_shop, flyer=now.time + WEEK, display=now.time + 9 * DAY)
     assert (moments(now).demand[:, -4:] == 0).all()
 
 

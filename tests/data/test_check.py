@@ -124,7 +124,11 @@ def test_promotions_are_told_where_there_are_any():
         "kinds": {"[red] display": 1, "flyer": 1},
         "first": "2018-01-01T00:00:00+00:00",
         "last": "2018-01-15T00:00:00+00:00",
+        "weeks_without": list(range(2, 64)),
     }
+    assert "nothing is promoted in 62 weeks up to the last test week, e.g. week 2" in warned(shop)
+    useless = dataset(cleaning=(("promotion_share_beyond_0_1", 3), ("promotion_of_unknown_item", 5)))
+    assert "3 promotions cannot be used" in warned(useless)
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(check.report(shop))
     assert "2 of 2 items, 2018-01-01 .. 2018-01-15: [red] display, flyer" in console.export_text()

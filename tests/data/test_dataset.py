@@ -79,14 +79,20 @@ def test_unknown_ids_are_counted_and_the_first_three_are_named():
         rows_of(pl.Series(["p", "a", "p", "q", "r", "s"]), pl.Series(["a"]))
 
 
-def test_the_plan_has_the_rows_of_the_items_and_before_the_test_no_promotion_of_its_weeks():
+def test_the_plan_has_the_rows_of_the_items():
     rows = [("x", START + 2 * WEEK, START + 3 * WEEK, "flyer", 1.0), ("9", START + 3 * WEEK, START + 4 * WEEK, "flyer", 0.5)]
     plan = pl.DataFrame(rows, schema=["item_id", "start", "end", "kind", "share"], orient="row")
     dataset = shop(promotions=plan)
-    np.testing.assert_array_equal(dataset.plan.on(START + 2 * WEEK), [[0], [0], [1]])
-    np.testing.assert_array_equal(dataset.plan.on(START + 3 * WEEK), [[0], [0.5], [0]])
-    assert dataset.before_test().promotions.rows() == rows[:1]  # test weeks are 3 and 4
+    np.testing.assert_array_equal(dataset.plan.of_week(START + 2 * WEEK), [[0, 0], [0, 0], [1, 0]])
+    np.testing.assert_array_equal(dataset.plan.of_week(START + 3 * WEEK), [[0, 0], [0.5, 0], [0, 1]])
     assert shop().plan is None
+
+
+def test_before_the_test_no_promotion_of_its_weeks_is_known_but_all_kinds_are_told_apart():
+    rows = [("x", START + 2 * WEEK, START + 3 * WEEK, "flyer", 1.0), ("9", START + 3 * WEEK, START + 4 * WEEK, "display", 0.5)]
+    before = shop(promotions=pl.DataFrame(rows, schema=["item_id", "start", "end", "kind", "share"], orient="row")).before_test()
+    assert before.promotions.rows() == rows[:1]  # test weeks are 3 and 4
+    assert before.plan.kinds == ("display", "flyer")
     assert shop().before_test().promotions is None
 
 

@@ -111,7 +111,13 @@ def test_promotions_are_kept_with_the_rest_and_with_none_there_is_no_file(adapte
     assert len(readings) == 1
     assert first.promotions.equals(again.promotions)
     assert len(again.promotions) == 1
-    assert prepare(adapter, tmp_path / "c").promotions is None
+    without = prepare(adapter, tmp_path / "c")
+    assert without.promotions is None
+    assert first.purchases_digest == again.purchases_digest == without.digest == without.purchases_digest != first.digest
+    (entry,) = (tmp_path / "c").glob(f"*{first.digest}")
+    (entry / "promotions.parquet").unlink()
+    with pytest.raises(DataError, match=r"cannot be read: .*promotions\.parquet.*; delete the folder"):
+        prepare(told, tmp_path / "c")
     (tmp_path / "plan.csv").write_text("item_id,start,end\ni1,2018-01-01,2018-01-09\n")
     assert digest_of(told) != first.digest
 

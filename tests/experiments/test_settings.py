@@ -80,6 +80,12 @@ def test_runs_of_the_same_data_may_stand_in_one_table():
     refuse_mixtures({"one": seen(), "two": seen()})
 
 
+def test_runs_with_and_without_the_shop_s_plan_may_stand_in_one_table():
+    with_plan, without = seen(digest="b" * 32), seen()
+    with_plan["data"]["purchases_digest"] = "a" * 32
+    refuse_mixtures({"with": with_plan, "without": without})
+
+
 @pytest.mark.parametrize("other", [seen(digest="b" * 32), seen(split=(6, 7))])
 def test_runs_of_other_data_or_splits_are_refused_by_name(other):
     with pytest.raises(

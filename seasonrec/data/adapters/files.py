@@ -77,7 +77,7 @@ def filled(frame: pl.DataFrame, columns: Iterable[str], where: str | Path) -> pl
     """
     for column in columns:
         if column not in frame.columns:
-            near = get_close_matches(column, frame.columns, n=3)
+            near = get_close_matches(str(column), frame.columns, n=3)
             hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
             raise DataError(f"{where} has no column {column!r}; {hint}It has {frame.columns}")
         values = frame[column]

@@ -45,7 +45,8 @@ class Table:
             item table's columns; null for no table. Without it an item's text is its usual `text` among the purchases.
         users: the same for users, with `user` and `text`.
         promotions: {path, columns} of what the shop promotes when, with `item`, `start`, `end` (the first moment after it) and, if they
-            are told apart, `kind` (e.g. flyer or display) and `share` (of the shop's places that have it); null for no table.
+            are told apart, `kind` (e.g. flyer or display) and `share` (of the shop's places that have it; all where none stands); and
+            `time_format`, if it is not that of the purchases. Null for no table.
         returns: keep rows whose quantity is below 0, which take a purchase back, as if they were purchases; they are dropped otherwise.
         unsold_items: also recommend items of the item table that no purchase names, e.g. next season's.
         time_format: strftime codes, e.g. "%d/%m/%Y %H:%M", or the unit "s", "ms" or "us" of numbers. None reads ISO 8601 or seconds.
@@ -90,6 +91,9 @@ class Table:
             zone(self.timezone_of_times)
         if self.decimal not in THOUSANDS:
             raise DataError(f"data.decimal is {self.decimal!r}, wanted one of {list(THOUSANDS)}")
+        for part, option in self._others().items():
+            if option is not None and not isinstance(option, Mapping):
+                raise DataError(f"data.{part} is {option!r}, wanted {{path: FILE, columns: {{...}}}}; give data.{part}.path=FILE")
         for role in self.columns:
             if role not in ROLES:
                 near = get_close_matches(role, ROLES, n=1)
@@ -112,7 +116,7 @@ class Table:
         source = self._read(paths["events"])
         columns = {ROLES[role]: column for role, column in self.columns.items() if column}
         filled(source, columns.values(), paths["events"])
-        canonical = {name: self._canonical(name, source[column], paths["events"]) for name, column in columns.items()}
+        canonical = {name: self._canonical(name, source[column], paths["events"], self.time_format) for name, column in columns.items()}
         numbers = [ROLES[role] for role in NUMBERS if self.columns.get(role)]
         # Told apart before the numbers are read: an empty field is no number and no mistake.
         blank = {f"__blank_{name}": _blank(source[columns[name]]) for name in numbers}
@@ -148,8 +152,10 @@ class Table:
 
     def _described(self) -> dict[str, Mapping[str, Any]]:
         """The options of the other tables that there are."""
-        options = {"items": self.items, "users": self.users, "promotions": self.promotions}
-        return {part: option for part, option in options.items() if option and option.get("path")}
+        return {part: option for part, option in self._others().items() if option and option.get("path")}
+
+    def _others(self) -> dict[str, Mapping[str, Any] | None]:
+        return {"items": self.items, "users": self.users, "promotions": self.promotions}
 
     def _named(self, part: str, required: Sequence[str], path: Path) -> dict[str, Any]:
         """The columns that the option of another table names, by role."""
@@ -160,19 +166,21 @@ class Table:
             )
         return named
 
-    def _canonical(self, name: str, values: pl.Series, path: Path) -> pl.Series:
+    def _canonical(self, name: str, values: pl.Series, path: Path, time_format: str | None) -> pl.Series:
         if name in (USER, ITEM):
             return ids(values)
         if name in (TIME, START, END):
             where = f"{path}: column {values.name!r}"
-            return seconds(values, where, time_format=self.time_format, timezone=self.timezone_of_times)
+            return seconds(values, where, time_format=time_format, timezone=self.timezone_of_times)
         if name == DESCRIPTION:
             return values.cast(pl.String).str.strip_chars()
         if name == KIND:
-            return values.cast(pl.String).str.strip_chars().fill_null(NO_KIND)
+            return values.cast(pl.String).str.strip_chars().replace("", None).fill_null(NO_KIND)
+        blank = _blank(values)
         if values.dtype == pl.String:
             values = _plain(values.str.strip_chars(), self.decimal)
-        return values.cast(pl.Float64, strict=False)
+        numbers = values.cast(pl.Float64, strict=False)
+        return numbers.set(blank, 1.0) if name == SHARE else numbers
 
     def _attributes(self, part: str, path: Path) -> Attributes:
         """The item or user table under canonical names; several text columns are joined."""
@@ -196,8 +204,11 @@ class Table:
             raise DataError(f"data.promotions.columns: unknown {unknown}; wanted some of {list(PROMOTION_ROLES)}")
         source = self._read(path)
         filled(source, named.values(), path)
+        form = (self.promotions or {}).get("time_format") or self.time_format
         columns: dict[str, Column] = {KIND: pl.lit(NO_KIND), SHARE: pl.lit(1.0)}
-        columns |= {PROMOTION_ROLES[role]: self._canonical(PROMOTION_ROLES[role], source[column], path) for role, column in named.items()}
+        columns |= {
+            PROMOTION_ROLES[role]: self._canonical(PROMOTION_ROLES[role], source[column], path, form) for role, column in named.items()
+        }
         return Attributes(source, columns, path.name)
 
 

@@ -7,17 +7,25 @@ from typing import Any, Final
 
 import polars as pl
 
-from seasonrec.data.cleaning import Cleaned, Column, Step, clean, first_of, given, together
+from seasonrec.data.cleaning import AFTER_LAST, EARLIEST, Cleaned, Column, Step, clean, first_of, given, together
 from seasonrec.data.dataset import Split
 from seasonrec.errors import DataError
-from seasonrec.schema import DAY, END, ITEM, KIND, SHARE, START, TEXT, TIME, USER, as_events
+from seasonrec.schema import DAY, END, ITEM, KIND, PROMOTION, SHARE, START, TEXT, TIME, USER, as_events
 
 # How the steps of an attribute table call the rows that they drop: without id, repeated, of nobody that the events know; and those of a
-# table of promotions: without id, that never begin or never end, in no place or in more than all, of what is not in the catalogue.
+# table of promotions: without id, that never begin or never end, that begin before or after all calendars, in no place or in more than
+# all, of what is not in the catalogue, repeated.
 REASONS: Final = {
     ITEM: ("item_without_id", "duplicate_item", "item_never_sold"),
     USER: ("user_without_id", "duplicate_user", "user_without_history"),
-    KIND: ("promotion_without_item", "promotion_without_period", "promotion_share_beyond_0_1", "promotion_of_unknown_item"),
+    KIND: (
+        "promotion_without_item",
+        "promotion_without_period",
+        "promotion_at_impossible_time",
+        "promotion_share_beyond_0_1",
+        "promotion_of_unknown_item",
+        "duplicate_promotion",
+    ),
 }
 
 
@@ -92,7 +100,8 @@ def tables(
         item_table,
         user_table,
         rejected=together([account.rejected for account in accounts]),
-        promotions=plan[0].kept.select(ITEM, START, END, KIND, SHARE) if plan else None,
+        # 9999-12-31 is how many a table says that there is no end.
+        promotions=plan[0].kept.select(PROMOTION).with_columns(pl.col(END).clip(upper_bound=AFTER_LAST)) if plan else None,
         cleaning=tuple(step for account in accounts for step in account.dropped),
     )
 
@@ -123,12 +132,14 @@ def _attributes(used: pl.Series, given_table: Attributes | None) -> tuple[pl.Dat
 
 def _promotions(catalogue: pl.Series, table: Attributes) -> Cleaned:
     """The promotions of catalogue items."""
-    no_item, no_period, bad_share, unknown = REASONS[KIND]
+    no_item, no_period, impossible, bad_share, unknown, duplicate = REASONS[KIND]
     steps = [
         Step(no_item, given(ITEM)),
         Step(no_period, pl.col(END) > pl.col(START)),
+        Step(impossible, pl.col(START).is_between(EARLIEST, AFTER_LAST, closed="left")),
         Step(bad_share, (pl.col(SHARE) > 0) & (pl.col(SHARE) <= 1)),
         Step(unknown, pl.col(ITEM).is_in(catalogue.implode())),
+        Step(duplicate, first_of(PROMOTION)),
     ]
     try:
         return clean(table.source, table.columns, steps, table.where)

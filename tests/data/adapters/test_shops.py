@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from seasonrec.data.adapters.amazon_reviews import AmazonReviews
+from seasonrec.data.adapters.complete_journey import CompleteJourney
 from seasonrec.data.adapters.online_retail_ii import OnlineRetailII
 from seasonrec.data.adapters.open_ecommerce import OpenEcommerce, title_words
 from seasonrec.data.adapters.sequences import Sequences
@@ -52,7 +53,7 @@ def test_complete_journey_says_products_in_words_and_households_in_a_sentence(bu
 
 
 def test_complete_journey_counts_in_how_many_of_a_week_s_shops_a_product_is_promoted(build):
-    adapter = replace(build("complete_journey"), promotions=True)
+    adapter = replace(build("complete_journey"), promotions=("display", "mailer"))
     rows = [  # product, store, display, mailer, week
         (1, 10, "3", "D", 55),
         (1, 11, "3", "D", 55),
@@ -74,10 +75,20 @@ def test_complete_journey_counts_in_how_many_of_a_week_s_shops_a_product_is_prom
     ]
     assert dict(dataset.cleaning)["promotion_of_unknown_item"] == 1
     assert build("complete_journey").read().promotions is None
+    assert set(replace(adapter, promotions=["mailer"]).read().promotions["kind"]) == {
+        "mailer: front page feature",
+        "mailer: interior page feature",
+    }
+
+
+@pytest.mark.parametrize("kinds", [True, "mailer", ["mailer", "radio"]])
+def test_complete_journey_knows_two_kinds_of_promotions(kinds):
+    with pytest.raises(DataError, match=r"data\.promotions is .*, wanted some of \['display', 'mailer'\], e\.g\."):
+        CompleteJourney(promotions=kinds)
 
 
 def test_complete_journey_weeks_of_the_plan_begin_at_midnight_in_summer_too(build):
-    adapter = replace(build("complete_journey"), promotions=True)
+    adapter = replace(build("complete_journey"), promotions=("display", "mailer"))
     columns = ["product_id", "store_id", "display_location", "mailer_location", "week"]
     pl.DataFrame([(1, 10, "0", "A", 11)], schema=columns, orient="row").write_parquet(Path(adapter.path) / "promotions.parquet")
     (row,) = adapter.read().promotions.rows()

@@ -309,14 +309,22 @@ x1,2018-02-01,,flyer,1
 x1,2018-02-01,2018-02-08,flyer,1.5
 x1,2018-02-01,2018-02-08,flyer,some
 99,2018-02-01,2018-02-08,flyer,1
+x1,2018-02-01,2018-02-08,flyer,0.5
+x1,1850-02-01,2018-02-08,flyer,1
+x1,2018-03-01,9999-12-31,flyer,
 """
     dataset = shop(good(), promotions=promoted(tmp_path, lines, kind="how", share="where"))
-    assert dataset.promotions.rows() == [("x1", 1_517_443_200, 1_518_048_000, "flyer", 0.5)]
+    assert dataset.promotions.rows() == [
+        ("x1", 1_517_443_200, 1_518_048_000, "flyer", 0.5),
+        ("x1", 1_519_862_400, 4_102_444_800, "flyer", 1.0),  # to the end of all calendars, everywhere
+    ]
     assert dropped(dataset) == {
         "promotion_without_item": 1,
         "promotion_without_period": 2,
+        "promotion_at_impossible_time": 1,
         "promotion_share_beyond_0_1": 2,
         "promotion_of_unknown_item": 1,
+        "duplicate_promotion": 1,
     }
     assert dataset.rejected["reason"].to_list().count("promotion_share_beyond_0_1") == 2
 
@@ -327,10 +335,27 @@ def test_promotions_without_kinds_and_shares_are_of_one_kind_and_everywhere(shop
 
 
 def test_a_promotion_whose_kind_is_not_told_is_of_the_kind_without_name(shop, tmp_path):
-    lines = "x1,2018-02-01,2018-02-08,,1\nx1,2018-02-01,2018-02-08,flyer,1\n"
+    lines = "x1,2018-02-01,2018-02-08, ,1\nx1,2018-02-01,2018-02-08,flyer,1\n"
     dataset = shop(good(), promotions=promoted(tmp_path, lines, kind="how"))
     assert dataset.promotions["kind"].to_list() == ["promotion", "flyer"]
-    assert dataset.plan.kinds == ["flyer", "promotion"]
+    assert dataset.plan.kinds == ("flyer", "promotion")
+
+
+def test_promotions_may_have_times_of_their_own_form(shop, tmp_path):
+    option = promoted(tmp_path, "x1,01/02/2018,08/02/2018,,\n") | {"time_format": "%d/%m/%Y"}
+    assert shop(good(), promotions=option).promotions["start"].to_list() == [1_517_443_200]
+
+
+def test_promotions_in_milliseconds_are_told_from_seconds(shop, tmp_path):
+    with pytest.raises(DataError, match=r"'promotion_at_impossible_time': 1.*for milliseconds give time_format='ms'"):
+        shop(good(), promotions=promoted(tmp_path, "x1,1517443200000,1518048000000,,\n"))
+
+
+@pytest.mark.parametrize("part", ["items", "users", "promotions"])
+@pytest.mark.parametrize("option", [True, "plan.csv"])
+def test_another_table_is_named_by_its_path_and_columns(part, option):
+    with pytest.raises(DataError, match=rf"data\.{part} is .*, wanted {{path: FILE, columns: .*give data\.{part}\.path=FILE"):
+        Table(path="shop.csv", **{part: option})
 
 
 @pytest.mark.parametrize(

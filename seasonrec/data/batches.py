@@ -47,8 +47,8 @@ class Moment:
         context: the same season in words.
         demand: of each item [n_items, d_demand]: its own as-of demand, that of items with similar texts (where texts are given),
             the share of its purchases in the last year that were repeats, the log number of the others, its log age in weeks, whether it
-            was ever sold, how much of a year and a half of history there is, and where the shop tells, how it is promoted on the week's
-            fourth day and seven days before that.
+            was ever sold, how much of a year and a half of history there is, and where the shop tells, how it is promoted in the week
+            and was in the week before.
         item_gap: the mean weeks between two purchases of the item by the same user, 0 where nobody came back [n_items].
     """
 

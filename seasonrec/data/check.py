@@ -105,14 +105,21 @@ def _quantiles(ids: pl.Series) -> dict[str, float]:
 
 
 def _promoted(dataset: Dataset) -> dict[str, Any] | None:
-    """How many promotions there are of how many items, of which kinds, and from when to when; None where the shop does not tell."""
-    if (plan := dataset.promotions) is None:
+    """How many promotions there are of how many items, of which kinds, from when to when, and in which weeks there is none; None where the
+    shop does not tell.
+    """
+    table, plan = dataset.promotions, dataset.plan
+    if table is None or plan is None:
         return None
-    kinds = dict(plan[KIND].value_counts().sort(KIND).iter_rows())
-    span = {"first": _moment(plan[START].min()), "last": _moment(plan[END].max())}
-    weeks = range(int((dataset.events[TIME].min() - dataset.week_zero) // WEEK), dataset.split.test[1] + 1)  # type: ignore[operator]
-    without = [week for week in weeks if not dataset.plan.knows(dataset.start_of(week))]  # type: ignore[union-attr]
-    return {"rows": len(plan), "items": plan[ITEM].n_unique(), "kinds": kinds} | span | {"weeks_without": without}
+    weeks = range(_weeks(dataset)["first"], dataset.split.test[1] + 1)
+    return {
+        "rows": len(table),
+        "items": table[ITEM].n_unique(),
+        "kinds": dict(table[KIND].value_counts().sort(KIND).iter_rows()),
+        "first": _moment(table[START].min()),
+        "last": _moment(table[END].max()),
+        "weeks_without": [week for week in weeks if not plan.knows(dataset.start_of(week))],
+    }
 
 
 def _examples(dataset: Dataset, texts: list[str], n: int = 3) -> dict[str, str]:

@@ -257,7 +257,7 @@ def test_runs_that_roll_otherwise_are_other_experiments(experiments, tmp_path):
 def test_runs_of_other_data_are_refused_also_where_all_else_is_equal(experiments, tmp_path):
     other = changed(experiments / "base0", tmp_path / "other")
     record = read_record(other)
-    record["data"] |= {"name": "another shop", "digest": "f" * 32}
+    record["data"] |= {"name": "another shop", "digest": "f" * 32, "purchases_digest": "f" * 32}
     (other / "run.json").write_text(json.dumps(record))
     with pytest.raises(DataError, match="these runs saw 2 data sets or splits"):
         finished_runs([experiments / "base0", other])
@@ -296,7 +296,7 @@ def test_a_run_that_has_not_finished_is_left_out_by_name(experiments, tmp_path, 
 def test_runs_of_other_data_are_refused(experiments, command, tmp_path, capsys):
     other = changed(experiments / "base1", tmp_path / "other")
     record = read_record(other)
-    record["data"]["digest"] = "f" * 32
+    record["data"] |= {"digest": "f" * 32, "purchases_digest": "f" * 32}
     (other / "run.json").write_text(json.dumps(record))
     with pytest.raises(SystemExit):
         command("report", str(experiments), str(other), f"output={tmp_path / 'out'}")

@@ -80,12 +80,12 @@ def test_another_configuration_or_split_is_ranked(cached):
 
 def test_other_data_are_ranked(cached, fresh, monkeypatch):
     cached()
-    monkeypatch.setitem(fresh.dataset.__dict__, "digest", "0" * 32)
+    monkeypatch.setitem(fresh.dataset.__dict__, "purchases_digest", "0" * 32)
     assert cached()[1] == 1
 
 
 def test_data_without_a_digest_are_ranked_every_time(cached, fresh, monkeypatch):
-    monkeypatch.setitem(fresh.dataset.__dict__, "digest", "")
+    monkeypatch.setitem(fresh.dataset.__dict__, "purchases_digest", "")
     assert (cached()[1], cached()[1]) == (1, 1)
 
 

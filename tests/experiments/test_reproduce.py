@@ -119,7 +119,7 @@ def copied(run, tmp_path):
 @pytest.mark.parametrize(
     ("part", "changed", "message"),
     [
-        ("data", {"digest": "another shop"}, "these runs saw 2 data sets"),
+        ("data", {"digest": "another shop", "purchases_digest": "another shop"}, "these runs saw 2 data sets"),
         ("config", {"baseline": {}}, "the 2 runs are of several experiments (baseline); give runs that differ by their seed only"),
     ],
 )

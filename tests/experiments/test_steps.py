@@ -149,8 +149,10 @@ def test_every_choice_takes_the_same_step_where_the_model_is_not_on_the_cpu(chos
     assert np.allclose([value for _, value in logged_there], [value for _, value in logged], rtol=1e-4)
     assert moved_there == moved
     made.model.texts.refresh()
-    # After the step no more than alike: the first one of Adam goes by a gradient's sign, however small it is.
-    assert np.allclose(scores, made.scorer.scores(users, now), atol=0.05)
+    # After the step no more than alike: the first one of Adam goes by a gradient's sign, however small it is. What lifts all items alike
+    # has none but of rounding, which differs between processors.
+    centred, here = (each - each.mean(1, keepdims=True) for each in (scores, made.scorer.scores(users, now)))
+    assert np.allclose(centred, here, atol=0.05)
 
 
 def test_what_was_left_on_the_cpu_would_be_noticed():

@@ -1,6 +1,8 @@
 """A run that knows the shop's plan of promotions, from training to recommending by a newer plan."""
 
+import json
 import logging
+import shutil
 
 import numpy as np
 import polars as pl
@@ -85,6 +87,16 @@ def test_weeks_of_which_the_plan_says_nothing_and_kinds_that_the_run_does_not_kn
         assert caplog.messages == ["promotions of kinds that the run does not know count nothing: radio"]
         recommender.recommend("u03", "2022-11-14")
     assert caplog.messages[1:] == ["the plan of promotions has nothing in the week of 2022-11-14: recommended as for a week without any"]
+
+
+def test_lists_are_evaluated_where_the_plan_has_moved_to(promoted_run, command, tmp_path):
+    again, record = shutil.copytree(promoted_run, tmp_path / "again"), read_record(promoted_run)
+    plan, sales = record["config"]["data"]["promotions"]["path"], record["config"]["data"]["path"]
+    record["config"]["data"]["promotions"]["path"] = "gone.csv"
+    (again / "run.json").write_text(json.dumps(record))
+    where = ["data=table", f"data.path={sales}", f"data.promotions.path={plan}", f"hydra.run.dir={tmp_path / 'out'}"]
+    command("evaluate", f"run={again}", *where, "eval.n_resamples=50", "n_threads=1")
+    assert read_record(tmp_path / "out")["data"]["digest"] == record["data"]["digest"]
 
 
 def test_a_run_that_has_learnt_from_a_plan_needs_one(promoted_run):

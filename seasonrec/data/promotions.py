@@ -42,11 +42,9 @@ class Promotions:
 
         Promotions of the same item and kind at the same time add up, to all places at most.
         """
-        lo, hi = np.searchsorted(self._start, [start - self._longest, end])
-        overlap = np.minimum(self._end[lo:hi], end) - np.maximum(self._start[lo:hi], start)
-        now = np.flatnonzero(overlap > 0)
-        weight = self._share[lo:hi][now] * (overlap[now] / (end - start))
-        share = np.bincount(self._cell[lo:hi][now], weights=weight, minlength=self.n_items * len(self.kinds))
+        rows, seconds = self._within(start, end)
+        weight = self._share[rows] * (seconds / (end - start))
+        share = np.bincount(self._cell[rows], weights=weight, minlength=self.n_items * len(self.kinds))
         return np.minimum(share, 1).astype(np.float32).reshape(self.n_items, len(self.kinds))
 
     def of_week(self, start: int) -> Float:
@@ -58,4 +56,11 @@ class Promotions:
 
     def knows(self, start: int) -> bool:
         """Whether anything is planned in the week that begins then."""
-        return bool(self.during(start, start + WEEK).any())
+        return len(self._within(start, start + WEEK)[0]) > 0
+
+    def _within(self, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which promotions fall into a span of time, and for how many of its seconds."""
+        lo, hi = np.searchsorted(self._start, [start - self._longest, end])
+        seconds = np.minimum(self._end[lo:hi], end) - np.maximum(self._start[lo:hi], start)
+        now = np.flatnonzero(seconds > 0)
+        return now + lo, seconds[now]

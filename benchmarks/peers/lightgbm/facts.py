@@ -21,7 +21,6 @@ from seasonrec.data.promotions import Promotions
 from seasonrec.data.timeline import AsOf, Histories, Timeline
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
-from seasonrec.schema import WEEK
 
 Float = NDArray[np.float32]
 
@@ -175,7 +174,8 @@ class Facts:
         for column, size in ((LAST_MONTH, sizes.popular), (LAST_YEAR, sizes.popular), (N_FEATURES + LAST_YEAR, sizes.neighbours)):
             mask[:, _top(items[:, column][None], size)[0]] = True
         if self._plan is not None:
-            promoted = np.flatnonzero(self._plan.during(now.time, now.time + WEEK).any(1))
+            n_kinds = len(self._plan.kinds)
+            promoted = np.flatnonzero(items[:, -2 * n_kinds : -n_kinds].any(1))  # this week; the last columns are the week before's
             mask[:, promoted[_top(items[promoted, LAST_QUARTER][None], sizes.promoted)[0]]] = True
         for name in ("ease", "items", "users", "text"):
             np.put_along_axis(mask, _top(np.where(bought, -np.inf, scores[name]), sizes.near), True, 1)

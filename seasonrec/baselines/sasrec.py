@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
 
@@ -17,7 +18,6 @@ from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
-N_HELD_OUT: Final = 2_000  # users by whose last item the number of epochs is chosen
 
 
 class SasRec:
@@ -25,8 +25,8 @@ class SasRec:
 
     Training drops units of the item embeddings themselves, both where they are read and where the softmax compares them, as RecTools does.
 
-    The number of epochs is chosen on the last item of some users, which a first training does not see; a second one then sees all. It
-    tells nothing of when, so it belongs to leave-one-out rather than to weeks.
+    The number of epochs is chosen on the last item of users, which a first training does not see; a second one then sees all. It tells
+    nothing of when, so it belongs to leave-one-out rather than to weeks.
 
     Reference: Kang and McAuley (2018), Self-attentive sequential recommendation; the loss and settings of Tikhonovich et al. (2025),
     eSASRec: enhancing transformer-based recommendations in a modular fashion, "SASRec+SS", and with `block="ligr"` "eSASRec".
@@ -43,10 +43,13 @@ class SasRec:
         batch_size: users.
         max_epochs: of the first training.
         patience: epochs without a better one after which it ends.
+        n_held_out: users by whose last item the number of epochs is chosen, drawn by seed; None: all, as in the second reference. A few
+            thousand cost less time and may end training too soon.
+        device: "auto" is the GPU where there is one, else "cpu"; or a name that torch knows. Start values are the same on each.
         seed: of start values, order and negatives.
 
     Raises:
-        ConfigError: a setting out of its range, or an unknown block.
+        ConfigError: a setting out of its range, an unknown block, or a device that is not there.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class SasRec:
         batch_size: int = 128,
         max_epochs: int = 200,
         patience: int = 50,
+        n_held_out: int | None = None,
+        device: str = "auto",
         seed: int = 0,
     ):
         if block not in BLOCKS:
@@ -72,6 +77,8 @@ class SasRec:
         self._length, self._n_negatives = int(bounded("sasrec.length", length, 1)), int(bounded("sasrec.n_negatives", n_negatives, 1))
         self._lr, self._batch_size, self._seed = bounded("sasrec.lr", lr, 0), int(bounded("sasrec.batch_size", batch_size, 1)), seed
         self._max_epochs, self._patience = int(bounded("sasrec.max_epochs", max_epochs, 1)), int(bounded("sasrec.patience", patience, 1))
+        self._n_held_out = None if n_held_out is None else int(bounded("sasrec.n_held_out", n_held_out, 1))
+        self._device = usable(device)
         self._sequences = lru_cache(maxsize=1)(Sequences.of)  # consecutive calls come with the same moment
 
     def fit(self, past: AsOf) -> None:
@@ -88,7 +95,7 @@ class SasRec:
             )
         rng = np.random.default_rng(self._seed)
         known = np.flatnonzero(sequences.lengths > 2)  # what is held out has a history of two, so that one place is left to learn from
-        held_out = np.sort(rng.permutation(known)[:N_HELD_OUT])
+        held_out = np.sort(rng.permutation(known)[: self._n_held_out])
         self.n_epochs = self._best_epoch(sequences, held_out) if len(held_out) else 1
         self.model = self._new_model(past.n_items)
         for _ in self._epochs(self.model, sequences, self.n_epochs):
@@ -115,25 +122,33 @@ class SasRec:
         return np.array_split(np.arange(n), range(self._batch_size, n, self._batch_size))
 
     def _new_model(self, n_items: int) -> "Transformer":
-        with torch.random.fork_rng(devices=[]):
+        with self._seeded():
+            model = Transformer(n_items, self._length, **self._shape, block=self._block, widening=self._widening)  # type: ignore[arg-type]
+        return model.to(self._device)
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Draws from the seed alone, and leaves what others draw as it was."""
+        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(self._seed)
-            return Transformer(n_items, self._length, **self._shape, block=self._block, widening=self._widening)  # type: ignore[arg-type]
+            yield
+
+    def _padded(self, sequences: Sequences, users: NDArray[np.int64], length: int) -> Tensor:
+        return torch.from_numpy(sequences.padded(users, length)).to(self._device)
 
     def _epochs(self, model: "Transformer", sequences: Sequences, n: int) -> Iterator[int]:
         """Trains, and gives the number of each epoch that ended."""
         optimizer = torch.optim.Adam(model.parameters(), lr=self._lr, betas=(0.9, 0.98), fused=True)
         rng = np.random.default_rng(self._seed)
         users = np.flatnonzero(sequences.lengths > 1)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
+        with self._seeded():
             for epoch in range(n):
                 model.train()
                 order = rng.permutation(users)
                 for rows in self._batches(len(order)):
                     longest = min(int(sequences.lengths[order[rows]].max()), self._length + 1)
-                    items = torch.from_numpy(sequences.padded(order[rows], longest))
                     optimizer.zero_grad()
-                    model.loss(items, self._n_negatives).backward()
+                    model.loss(self._padded(sequences, order[rows], longest), self._n_negatives).backward()
                     optimizer.step()
                 model.eval()
                 yield epoch
@@ -144,8 +159,22 @@ class SasRec:
 
     @torch.inference_mode()
     def _scores(self, model: "Transformer", sequences: Sequences, users: NDArray[np.int64]) -> NDArray[np.float32]:
-        follows = model(torch.from_numpy(sequences.padded(users, self._length)))[:, -1]
-        return (follows @ model.item.weight[:-1].T).numpy()
+        follows = model(self._padded(sequences, users, self._length))[:, -1]
+        return (follows @ model.item.weight[:-1].T).numpy(force=True)
+
+
+def usable(device: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ConfigError: torch knows none of that name, or it is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device  # with the number of the card, where it is one
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"sasrec.device is {device!r}, which is not there; wanted auto, cpu or cuda ({error})") from error
 
 
 class Transformer(nn.Module):
@@ -194,7 +223,7 @@ class Transformer(nn.Module):
         before = items[:, :-1] < n_items  # items stand at the right end, so that another follows each of them
         table = self._table()
         follows, target = self.norm(self._known(items[:, :-1], before, table)), items[:, 1:][before]
-        candidates = torch.cat([target[:, None], torch.randint(n_items, (len(target), n_negatives))], 1)
+        candidates = torch.cat([target[:, None], torch.randint(n_items, (len(target), n_negatives), device=target.device)], 1)
         return nn.functional.cross_entropy(products(follows, table, candidates), torch.zeros_like(target))
 
 
@@ -205,9 +234,9 @@ def spread(x: Tensor, known: Tensor) -> Tensor:
     return places
 
 
-def ahead(length: int) -> Tensor:
+def ahead(length: int, device: torch.device) -> Tensor:
     """Which places come after each place, [length, length]."""
-    return torch.ones(length, length, dtype=torch.bool).triu(1)
+    return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
 
 
 class Block(nn.Module):
@@ -229,7 +258,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, known: Tensor) -> Tensor:
         """[n_known, d]; `known` says where these rows stand [n, length]."""
         query, key = self.before(x), spread(x, known)
-        attended, _ = self.attention(spread(query, known), key, key, attn_mask=ahead(known.shape[1]), need_weights=False)
+        attended, _ = self.attention(spread(query, known), key, key, attn_mask=ahead(known.shape[1], known.device), need_weights=False)
         x = self.between(query + attended[known])
         return x + self.network(x)
 
@@ -261,7 +290,7 @@ class GatedBlock(nn.Module):
 
     def _attended(self, x: Tensor, known: Tensor) -> Tensor:
         # A place sees itself even where it is padding, or its softmax would run over nothing.
-        hidden = (ahead(known.shape[1]) | ~known[:, None]) & ~torch.eye(known.shape[1], dtype=torch.bool)
+        hidden = (ahead(known.shape[1], known.device) | ~known[:, None]) & ~torch.eye(known.shape[1], dtype=torch.bool, device=known.device)
         hidden = hidden.repeat_interleave(self.attention.num_heads, 0)
         x = spread(x, known)
         return self.attention(x, x, x, attn_mask=hidden, need_weights=False)[0][known]

@@ -4,6 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Final, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 V = TypeVar("V")
 KEPT_GB: Final = 2.0  # of one kind of results, unless somebody says otherwise
 
@@ -33,3 +36,34 @@ class Kept(Generic[V]):
             _, oldest = self._results.popitem(last=False)
             self._bytes -= self._size(oldest)
         return result
+
+
+class KeptRows:
+    """Rows of numbers by key, those added last, as many as fit into some bytes; few others may be lost to them.
+
+    No loop over rows: a key has one place in a table, which it may have to yield to a later one.
+
+    Memory: 4 bytes a number and 20 a row, taken as rows come.
+
+    Args:
+        width: numbers of a row, int32.
+        max_bytes: of all rows.
+    """
+
+    def __init__(self, width: int, max_bytes: float):
+        n = max(1, int(max_bytes // (4 * width + 20)))
+        self._rows, self._key = np.zeros((n, width), np.int32), np.zeros(n, np.int64)
+        self._place = np.zeros(2 * n, np.int32)  # one behind that of a row, so that 0 is none
+        self._n_added = 0
+
+    def find(self, keys: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """The row of each key [n, width], and which keys have one [n]; without, it is any."""
+        place = self._place[keys % len(self._place)] - 1
+        return self._rows[place], (place >= 0) & (self._key[place] == keys)
+
+    def add(self, keys: NDArray[np.int64], rows: NDArray[np.int32]) -> None:
+        """Keeps rows [n, width]; where there are more than fit, the last ones."""
+        keys, rows = keys[-len(self._key) :], rows[-len(self._key) :]
+        place = (self._n_added + np.arange(len(keys))) % len(self._key)
+        self._rows[place], self._key[place], self._place[keys % len(self._place)] = rows, keys, place + 1
+        self._n_added += len(keys)

@@ -1,14 +1,18 @@
 """Users who bought the same things: what they buy tells something of a user."""
 
 from dataclasses import dataclass
+from itertools import count
+from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from seasonrec.data.kept import KEPT_GB, Kept
+from seasonrec.data.kept import KEPT_GB, Kept, KeptRows
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError
+
+NEIGHBOURS_GB: Final = 0.5  # 400,000 queries of 300 neighbours: several times what a training draws from
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,13 @@ class Purchases:
         direction: their decayed purchases, divided by their norms, as columns [n_items, n]: a batch asks for few users and few items.
         norm: of each of them [n].
         usual: the mean of their decayed purchases of each item [n_items].
+        number: of this moment, which no other one has.
     """
 
     direction: sp.csr_matrix
     norm: NDArray[np.float32]
     usual: NDArray[np.float32]
+    number: int
 
 
 def _bytes(purchases: Purchases) -> int:
@@ -38,7 +44,8 @@ class SimilarUsers:
     who bought nothing. Nothing is learnt: neighbours go on with the timeline.
 
     Memory: a moment takes 8 bytes a (user, item) pair among whom neighbours are sought and 8 an item; up to `max_gb` in all, the newest is
-    kept in any case.
+    kept in any case. Whom a user is like as of a moment is kept too, 4 bytes a neighbour and up to half a gigabyte: training asks for the
+    same queries several times, and so does a second fit with a later cut-off.
 
     Args:
         k: how many neighbours.
@@ -56,6 +63,7 @@ class SimilarUsers:
             )
         self._k, self._decay, self._n_users = k, decay, n_users
         self._at = Kept(self._purchases, _bytes, max_gb * 1e9)
+        self._moments, self._nearest = count(), KeptRows(k, NEIGHBOURS_GB * 1e9)
 
     def usual(self, now: AsOf) -> NDArray[np.float32]:
         """The decayed purchases of each item by the average user, [n_items]."""
@@ -83,17 +91,29 @@ class SimilarUsers:
         usual = np.asarray(purchases.mean(0)).ravel()
         # What has faded to nothing has no direction: its user is nobody's neighbour.
         purchases.data /= np.repeat(np.where(norm > 0, norm, 1), np.diff(purchases.indptr))
-        return Purchases(purchases.T.tocsr(), norm.astype(np.float32), usual.astype(np.float32))
+        return Purchases(purchases.T.tocsr(), norm.astype(np.float32), usual.astype(np.float32), next(self._moments))
 
     def _weights(self, users: NDArray, now: AsOf, purchases: Purchases) -> NDArray[np.float32]:
         """What the directions of others count for each of `users`, [n_users_in_batch, n]."""
+        keys = purchases.number * (now.n_users + 1) + np.asarray(users, np.int64) + 1
+        neighbour, found = self._nearest.find(keys)
+        if not found.all():
+            new = np.flatnonzero(~found)
+            neighbour[new] = self._neighbours(np.asarray(users)[new], now, purchases)
+            self._nearest.add(keys[new], neighbour[new])
+        n = len(purchases.norm)
+        weight = np.where(neighbour >= 0, purchases.norm[neighbour] / max(1, min(self._k, n - 1)), 0)
+        starts = np.arange(0, neighbour.size + 1, self._k)
+        return sp.csr_matrix((weight.ravel(), np.maximum(neighbour, 0).ravel(), starts), (len(neighbour), n)).toarray()
+
+    def _neighbours(self, users: NDArray, now: AsOf, purchases: Purchases) -> NDArray[np.int32]:
+        """The places of those nearest to each of `users` among all, -1 for each that shares nothing, [n_users, k]."""
         rows = self._rows(now)
         # Ordered by the own length alone, so a user's own purchases need no norm.
         near = (now.decayed(users, self._decay) @ purchases.direction).toarray()
-        near[np.asarray(users)[:, None] == rows] = -1  # nobody is a neighbour of their own
+        near[users[:, None] == rows] = -1  # nobody is a neighbour of their own
         k = min(self._k, len(rows) - 1)
-        neighbour = np.argpartition(-near, k, 1)[:, :k]
-        weight = np.where(np.take_along_axis(near, neighbour, 1) > 0, purchases.norm[neighbour] / max(k, 1), 0)
-        near[:] = 0
-        np.put_along_axis(near, neighbour, weight, 1)
-        return near
+        nearest = np.argpartition(-near, k, 1)[:, :k]
+        neighbour = np.full((len(users), self._k), -1, np.int32)
+        neighbour[:, :k] = np.where(np.take_along_axis(near, nearest, 1) > 0, nearest, -1)
+        return neighbour

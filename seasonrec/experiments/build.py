@@ -80,8 +80,16 @@ class Joint:
         return JointScorer(self.model, self.batcher)
 
 
-def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
+def similar_users_of(cfg: DictConfig) -> SimilarUsers:
+    """Who is like whom, as configured; one for all models of a run, since it knows nothing of their cut-offs and keeps what it found."""
+    return SimilarUsers(**cfg.model.similar_users)
+
+
+def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: SimilarUsers | None = None) -> Joint:
     """A new joint model with its heads, mixer and loss; parameters drawn from `cfg.seed`.
+
+    Args:
+        similar: of another model of the same data; None: its own.
 
     Raises:
         ConfigError: a head of positive weight has no loss, or no head takes part.
@@ -108,7 +116,7 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts) -> Joint:
     model = JointModel(texts, sizes, {task: configured[task] for task in loss.active(configured)}, instantiate(cfg.mixer))
     reads_words = any(getattr(part, "reads_user_words", False) for part in model.heads.modules())
     words = UserWords(dataset, texts.item_words(), **cfg.model.user_words) if reads_words else None
-    return Joint(model, Batcher(moments, SimilarUsers(**cfg.model.similar_users), words), loss)
+    return Joint(model, Batcher(moments, similar or similar_users_of(cfg), words), loss)
 
 
 def baseline_nodes(cfg: DictConfig, learns: bool) -> dict[str, DictConfig]:

@@ -26,7 +26,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from seasonrec.errors import ConfigError, SeasonrecError, TrainingError
 from seasonrec.evaluation.selection import EpochScores
-from seasonrec.experiments.build import dataset_of, joint_of, texts_of
+from seasonrec.experiments.build import dataset_of, joint_of, similar_users_of, texts_of
 from seasonrec.experiments.cli import FAILED
 from seasonrec.experiments.devices import named
 from seasonrec.experiments.fit import Fit, Outcome
@@ -95,10 +95,11 @@ def follow(cfg: DictConfig) -> float:
     dataset = dataset_of(cfg)
     if cfg.stage == "selection":
         dataset = dataset.before_test()
+    similar = similar_users_of(cfg)
 
     def learn(name: str, split: str, **kwargs: Any) -> Outcome:
         week = dataset.split.weeks[split].start
-        joint = joint_of(cfg, dataset, texts_of(cfg, dataset, week))
+        joint = joint_of(cfg, dataset, texts_of(cfg, dataset, week), similar)
         return Fit(name, dataset, joint, week, Path(cfg.paths.run) / FITS / name, **kwargs).run(cfg)
 
     chosen = learn("selection", "validation", selection=EpochScores(), watchers=[instantiate(cfg.trial)] if cfg.trial else [])

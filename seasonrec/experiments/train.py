@@ -28,6 +28,7 @@ from seasonrec.experiments.build import (
     dataset_of,
     joint_of,
     refuse_raters,
+    similar_users_of,
     texts_of,
 )
 from seasonrec.experiments.cores import n_cores
@@ -199,7 +200,8 @@ class Run:
 
     def _fits(self, dataset: Dataset, judge: Judge | RatingJudge, texts: dict[str, CatalogueTexts]) -> dict[str, Joint]:
         """The selection fit, and the final fit with its choices; the models by the split that they may rank."""
-        joints = {split: joint_of(self.cfg, dataset, texts[split]) for split in SPLITS}
+        similar = similar_users_of(self.cfg)
+        joints = {split: joint_of(self.cfg, dataset, texts[split], similar) for split in SPLITS}
         chosen = self._selection_fit(dataset, judge, joints)
         with self.record.stage("final fit"):
             self._fit("final", "test", dataset, joints, n_epochs=chosen.n_epochs)

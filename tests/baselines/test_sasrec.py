@@ -107,7 +107,7 @@ def test_places_count_from_the_end(model):
 def test_the_loss_is_that_of_each_place_but_the_first(model, monkeypatch):
     items = torch.tensor([[N_ITEMS, 4, 7, 2], [1, 2, 3, 4]])
     negatives = torch.arange(5 * 3).reshape(5, 3) % N_ITEMS
-    monkeypatch.setattr(torch, "randint", lambda high, size: negatives)
+    monkeypatch.setattr(torch, "randint", lambda high, size, device: negatives)
     follows, terms = model(items[:, :-1]), []
     for (row, place), others in zip([(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)], negatives, strict=True):
         candidates = torch.cat([items[row, place + 1][None], others])
@@ -194,3 +194,17 @@ def test_padding_learns_nothing_and_gradients_are_finite(model):
 def test_a_setting_out_of_range_is_an_error(wrong, message):
     with pytest.raises(ConfigError, match=message):
         SasRec(**wrong)
+
+
+@pytest.mark.parametrize(("n", "wanted"), [(None, 120), (7, 7)])
+def test_the_number_of_epochs_is_chosen_by_the_last_items_of_all_users_or_of_some(n, wanted, monkeypatch):
+    chosen_by = []
+    monkeypatch.setattr(SasRec, "_best_epoch", lambda self, sequences, held_out: chosen_by.append(held_out) or 1)
+    SasRec(**SMALL, n_held_out=n).fit(walks().as_of(100))
+    assert len(np.unique(chosen_by[0])) == len(chosen_by[0]) == wanted, "120 users have eight items each"
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(ConfigError, match=f"sasrec.device is '{device}', which is not there; wanted auto, cpu or cuda"):
+        SasRec(device=device)

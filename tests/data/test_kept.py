@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from seasonrec.data.kept import Kept
+from seasonrec.data.kept import Kept, KeptRows
 
 
 class Zeros:
@@ -50,3 +50,43 @@ def test_a_result_larger_than_all_room_is_kept_until_the_next():
     kept(5, "b")
     kept(5, "a")
     assert zeros.made == [(50, "a"), (5, "a"), (5, "b")], "the 50 bytes are no longer counted"
+
+
+def rows_of(*numbers):
+    """Rows of two, each a key and its tenfold."""
+    return np.array([[n, 10 * n] for n in numbers], np.int32)
+
+
+def test_rows_are_found_by_their_keys():
+    kept = KeptRows(2, 1_000)
+    assert not kept.find(np.array([0, 3]))[1].any(), "nothing was added"
+    kept.add(np.array([3, 10**15]), rows_of(3, 5))
+    rows, found = kept.find(np.array([10**15, 4, 3, 3]))
+    assert found.tolist() == [True, False, True, True]
+    np.testing.assert_array_equal(rows[found], rows_of(5, 3, 3))
+
+
+def test_rows_that_no_longer_fit_yield_to_those_added_last():
+    kept = KeptRows(2, 3 * (4 * 2 + 20))  # room for three, and six places in the table
+    kept.add(np.array([0, 1]), rows_of(0, 1))
+    kept.add(np.array([2, 3]), rows_of(2, 3))
+    rows, found = kept.find(np.arange(4))
+    assert found.tolist() == [False, True, True, True]
+    np.testing.assert_array_equal(rows[1:], rows_of(1, 2, 3))
+    kept.add(np.arange(10, 17), rows_of(*range(10, 17)))
+    assert kept.find(np.arange(10, 17))[1].tolist() == [False] * 4 + [True] * 3
+
+
+def test_a_key_that_takes_the_place_of_another_is_not_mistaken_for_it():
+    kept = KeptRows(2, 3 * (4 * 2 + 20))
+    kept.add(np.array([1, 7]), rows_of(1, 7))  # the same of six places
+    rows, found = kept.find(np.array([1, 7]))
+    assert found.tolist() == [False, True]
+    np.testing.assert_array_equal(rows[1:], rows_of(7))
+
+
+def test_a_row_added_again_is_the_new_one():
+    kept = KeptRows(2, 1_000)
+    kept.add(np.array([4]), rows_of(1))
+    kept.add(np.array([4]), rows_of(4))
+    np.testing.assert_array_equal(kept.find(np.array([4]))[0], rows_of(4))

@@ -47,6 +47,18 @@ def test_only_the_items_asked_for_come_out(random_timeline):
     np.testing.assert_array_equal(similar.bought(USERS, now, items), similar.bought(USERS, now)[:, items])
 
 
+def test_what_was_found_for_some_queries_changes_nothing_for_others(random_timeline, monkeypatch):
+    """Moments, timelines and batches take turns, and each is as if it were the only one."""
+    past = random_timeline.take(np.arange(len(random_timeline)) % 3 > 0)
+    batches = [USERS, USERS[::-1], np.array([5, 5, -1]), np.array([3, 12, 5, 7])]
+    asked = [(users, timeline.at_week(week)) for users in batches for week in (30, 20) for timeline in (random_timeline, past)]
+    similar, searched = SimilarUsers(3), []
+    monkeypatch.setattr(similar, "_neighbours", lambda users, *rest, by=similar._neighbours: searched.append(len(users)) or by(users, *rest))
+    for users, now in [*asked, *asked]:
+        np.testing.assert_array_equal(similar.bought(users, now), SimilarUsers(3).bought(users, now))
+    assert sum(searched) == 4 * (5 + 2), "the same query is sought once for each of four moments: five users, then 3 and 7"
+
+
 def test_a_shop_of_one_user_has_no_neighbours(random_timeline):
     assert not SimilarUsers(n_users=1).bought(np.array([0]), random_timeline.at_week(30)).any()
 

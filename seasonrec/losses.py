@@ -43,7 +43,7 @@ class Loss(Protocol):
         """A scalar from scores [B, C]."""
 
 
-def cross_entropy(scores: Tensor, truth: Truth, *, new_only: bool = False) -> Tensor:
+def cross_entropy(scores: Tensor, truth: Truth, *, new_only: bool = False, focus: float = 0.0) -> Tensor:
     """The mean negative log probability of the truth under a softmax over the candidates.
 
     Each query's truth items share the weight of the square root of their number: a basket of 40 says more than one of 10, but
@@ -53,11 +53,14 @@ def cross_entropy(scores: Tensor, truth: Truth, *, new_only: bool = False) -> Te
     Args:
         scores: [B, C].
         new_only: truth and candidates are only items that the user had not bought before, as in list `new`.
+        focus: an item's weight is multiplied by its probability to this power, so that what stands high counts more than what no list of
+            ten will hold; 0: all alike.
 
     Raises:
         ConfigError: no candidates but the truth.
 
-    Reference: sampled softmax with logQ correction, Jean et al. (2015), On using very large target vocabulary; Yi et al. (2019).
+    Reference: sampled softmax with logQ correction, Jean et al. (2015), On using very large target vocabulary; Yi et al. (2019). With a
+    focus q the gradient is that of Zhang and Sabuncu (2018), Generalized cross entropy loss, (1 - p^q) / q, of a mean weight of 1.
     """
     _compares(truth)
     query, column = truth.query, truth.column
@@ -72,6 +75,8 @@ def cross_entropy(scores: Tensor, truth: Truth, *, new_only: bool = False) -> Te
         return scores.sum() * 0
     weight = torch.bincount(query, minlength=len(scores))[query].to(scores.dtype).rsqrt()
     log_probability = scores[query, column] - logits.logsumexp(1)[query]
+    height = log_probability.detach()
+    weight = weight * (focus * (height - height.max())).exp()  # the greatest is 1, so that not all of them can vanish
     return -(weight * log_probability).sum() / weight.sum()
 
 
@@ -120,17 +125,20 @@ class CrossEntropy:
 
     Args:
         new: weight of list `new`, in [0, 1]; list `all` has the rest.
+        focus: of `cross_entropy`, in [0, 1].
     """
 
-    def __init__(self, new: float = 0.0):
-        if not 0 <= new <= 1:
-            raise ConfigError(f"cross-entropy: new is {new}, wanted a share in [0, 1]")
-        self.new = new
+    def __init__(self, new: float = 0.0, focus: float = 0.0):
+        for name, value in (("new", new), ("focus", focus)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"cross-entropy: {name} is {value}, wanted a share in [0, 1]")
+        self.new, self.focus = new, focus
 
     def __call__(self, scores: Tensor, truth: Truth) -> Tensor:
         """The loss of scores [B, C], a scalar."""
         parts = [(1 - self.new, False), (self.new, True)]
-        return sum((share * cross_entropy(scores, truth, new_only=new) for share, new in parts if share), scores.new_zeros(()))
+        lists = (share * cross_entropy(scores, truth, new_only=new, focus=self.focus) for share, new in parts if share)
+        return sum(lists, scores.new_zeros(()))
 
 
 class JointLoss:

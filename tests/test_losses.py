@@ -134,10 +134,37 @@ def test_the_shares_of_the_two_lists_add_up(scores, new):
     torch.testing.assert_close(CrossEntropy(new)(scores, truth), both)
 
 
+@pytest.mark.parametrize("new_only", [False, True])
+@pytest.mark.parametrize("q", [0.25, 1.0])
+def test_a_focus_has_the_gradient_of_generalised_cross_entropy(scores, q, new_only):
+    truth = truth_of(PAIRS, OWN)
+    logits, pairs = scores, [pair for pair in PAIRS if not (new_only and pair in OWN)]
+    if new_only:
+        logits = scores.masked_fill(torch.tensor([[(row, column) in OWN for column in range(12)] for row in range(5)]), -torch.inf)
+    query, column = torch.tensor(pairs).T
+    p = logits.softmax(1)[query, column]
+    weight = torch.bincount(query)[query].rsqrt()
+    generalised = (weight * (1 - p**q) / q).sum() / (weight * p.detach() ** q).sum()
+    ours = cross_entropy(scores, truth, new_only=new_only, focus=q)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, scores, retain_graph=True)[0] for loss in (ours, generalised)))
+    torch.testing.assert_close(CrossEntropy(1.0 if new_only else 0.0, q)(scores, truth), ours)
+
+
+def test_a_focus_on_truth_that_is_all_but_impossible_stays_finite():
+    scores = torch.tensor([[0.0, -5_000.0], [0.0, -5_010.0]], requires_grad=True)
+    loss = cross_entropy(scores, truth_of([(0, 1), (1, 1)]), focus=1.0)
+    loss.backward()
+    # the second counts exp(-10) of the first
+    torch.testing.assert_close(loss, torch.tensor((5_000 + 5_010 * np.exp(-10)) / (1 + np.exp(-10)), dtype=torch.float32))
+    assert scores.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("new", [-0.1, 1.5, float("nan")])
 def test_a_share_outside_0_to_1_is_refused(new):
     with pytest.raises(ConfigError, match=r"new is .*, wanted a share in \[0, 1\]"):
         CrossEntropy(new)
+    with pytest.raises(ConfigError, match=r"focus is .*, wanted a share in \[0, 1\]"):
+        CrossEntropy(focus=new)
 
 
 @pytest.mark.parametrize("seed", range(3))

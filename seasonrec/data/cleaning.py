@@ -106,6 +106,6 @@ def _nothing_left(n_rows: int, dropped: Sequence[tuple[str, int]], where: str) -
         if any("impossible_time" in reason for reason in reasons)
         else ""
     )
-    if any(name in reasons for name in ("unparsable_price", "unparsable_quantity", "unparsable_rating")):
+    if any(name.startswith("unparsable_") and name != "unparsable_time" for name in reasons):
         hint += " for numbers such as 4,50 give 'data.decimal=\",\"';"
     return f"{where}: cleaning dropped all {n_rows} rows: {reasons};{hint} check the columns that you named against the file"

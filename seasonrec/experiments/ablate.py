@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -36,6 +37,7 @@ from seasonrec.experiments.sweep.sweeper import parsed
 
 log = logging.getLogger(__name__)
 WHOLE: Final = "whole"
+VARIANT: Final = "ablation.variants."  # how the key of one begins
 COMPARED: Final = ("whole", "selection")  # stages that leave lists
 TABLE, CLAIMS = "ablation.csv", "claims.csv"
 
@@ -73,7 +75,7 @@ def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
     """
     ablation = cfg.ablation
     for name in (name for claim in ablation.claims for name in (claim.variant, claim.over)):
-        if name not in (WHOLE, *ablation.variants):
+        if name not in (WHOLE, *ablation.variants, *left_out()):
             raise ConfigError(f"ablation.claims: {name} is no variant; {nearest(name, [WHOLE, *ablation.variants])}")
     if WHOLE in ablation.variants:
         raise ConfigError(f"ablation.variants.{WHOLE}: that is the model as it is; give the variant another name")
@@ -87,6 +89,11 @@ def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
             log.warning("left out: %s is the whole model itself", name)
             del jobs[name]
     return jobs
+
+
+def left_out() -> list[str]:
+    """The variants that the command line takes away; of claims about them nothing is said."""
+    return [each.key_or_group.removeprefix(VARIANT) for each in parsed(HydraConfig.get().overrides.task) if each.is_delete()]
 
 
 def shared_words(cfg: DictConfig) -> list[str]:

@@ -91,6 +91,12 @@ def test_every_variant_is_trained_with_every_seed_and_one_that_changes_nothing_i
     assert "left out: gated is the whole model itself" in capsys.readouterr().err
 
 
+def test_a_variant_is_left_out_with_what_is_claimed_of_it(ablate, pretended, tmp_path):
+    ablate(tmp_path, "~ablation.variants.without_content", "ablation.variants.gated=['head/content=none']")
+    assert pretended.calls == ["whole/seed0", "gated/seed0", "whole/seed1", "gated/seed1"]
+    assert pl.read_csv(tmp_path / "claims.csv").is_empty()
+
+
 def test_the_table_has_means_over_seeds_and_paired_differences_to_the_whole_model(done, dataset, two_seeds):
     table = pl.read_csv(done / "ablation.csv").filter(slice="all", metric="ndcg@10")
     labels = season_labels(dataset)

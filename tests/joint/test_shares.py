@@ -48,7 +48,7 @@ def module_of(weighting):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    loss = JointLoss({"seasonal": 1.0, "cf": 0.5, "content": 0.25}, dict.fromkeys(heads, CrossEntropy(0.5)), weighting=weighting)
+    loss = JointLoss({"seasonal": 1.0, "cf": 0.5, "content": 0.25}, dict.fromkeys(heads, CrossEntropy(0.5, 0.25)), weighting=weighting)
     module = JointModule(model, loss, Optimisation())
     module.log = lambda *args, **kwargs: None
     return module

@@ -126,6 +126,7 @@ def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContex
         sys.path.append(here)  # a class of the user's own is named by its file in the folder that the command is called from
     register()
     OmegaConf.register_new_resolver("choices", choices, replace=True)
+    OmegaConf.register_new_resolver("unused", unused, replace=True, use_cache=True)
     sys.argv = [f"seasonrec {name}", *words]
     try:
         with _hydra_raises():
@@ -166,6 +167,19 @@ def conf_dir() -> Path:
 def groups() -> list[str]:
     """The config groups that seasonrec ships, e.g. head/seasonal."""
     return sorted({path.parent.relative_to(conf_dir()).as_posix() for path in conf_dir().glob("*/**/*.yaml")})
+
+
+def unused(folder: str) -> str:
+    """The folder, newly made; with a number behind its name where another command has it, begun in the same second."""
+    Path(folder).parent.mkdir(parents=True, exist_ok=True)
+    path, n = folder, 1
+    while True:
+        try:
+            os.mkdir(path)
+            return path
+        except FileExistsError:
+            n += 1
+            path = f"{folder}_{n}"
 
 
 def choices(*, _root_: "DictConfig") -> str:

@@ -53,7 +53,13 @@ def test_what_was_found_for_some_queries_changes_nothing_for_others(random_timel
     batches = [USERS, USERS[::-1], np.array([5, 5, -1]), np.array([3, 12, 5, 7])]
     asked = [(users, timeline.at_week(week)) for users in batches for week in (30, 20) for timeline in (random_timeline, past)]
     similar, searched = SimilarUsers(3), []
-    monkeypatch.setattr(similar, "_neighbours", lambda users, *rest, by=similar._neighbours: searched.append(len(users)) or by(users, *rest))
+    search = similar._neighbours
+
+    def counted(users, *where):
+        searched.append(len(users))
+        return search(users, *where)
+
+    monkeypatch.setattr(similar, "_neighbours", counted)
     for users, now in [*asked, *asked]:
         np.testing.assert_array_equal(similar.bought(users, now), SimilarUsers(3).bought(users, now))
     assert sum(searched) == 4 * (5 + 2), "the same query is sought once for each of four moments: five users, then 3 and 7"

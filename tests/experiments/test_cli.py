@@ -350,3 +350,18 @@ def test_scripts_call_the_verb_of_their_name():
     assert sorted(path.stem for path in scripts.glob("*.py")) == sorted(verb.replace("-", "_") for verb in cli.VERBS)
     for path in scripts.glob("*.py"):
         assert f'main(["{path.stem.replace("_", "-")}", *sys.argv[1:]])' in path.read_text()
+
+
+def test_two_commands_of_one_second_have_folders_of_their_own(monkeypatch, tmp_path):
+    stand_in = StandIn()
+    monkeypatch.setattr("seasonrec.experiments.evaluate.evaluate", stand_in)
+    for _ in range(3):
+        cli.main(["evaluate", "hydra.run.dir='${unused:some/where}'"])
+    assert [Path(cfg.paths.run).relative_to(tmp_path).as_posix() for cfg in stand_in.configs] == [
+        "some/where",
+        "some/where_2",
+        "some/where_3",
+    ]
+    cli.main(["evaluate", "name=mine"])
+    (made,) = (tmp_path / "outputs/mine").iterdir()
+    assert Path(stand_in.configs[-1].paths.run) == made

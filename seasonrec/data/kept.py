@@ -43,7 +43,7 @@ class KeptRows:
 
     No loop over rows: a key has one place in a table, which it may have to yield to a later one.
 
-    Memory: 4 bytes a number and 20 a row, taken as rows come.
+    Memory: 4 bytes a number and 16 a row, taken as rows come.
 
     Args:
         width: numbers of a row, int32.
@@ -51,7 +51,7 @@ class KeptRows:
     """
 
     def __init__(self, width: int, max_bytes: float):
-        n = max(1, int(max_bytes // (4 * width + 20)))
+        n = max(1, int(max_bytes // (4 * width + 16)))
         self._rows, self._key = np.zeros((n, width), np.int32), np.zeros(n, np.int64)
         self._place = np.zeros(2 * n, np.int32)  # one behind that of a row, so that 0 is none
         self._n_added = 0

@@ -30,11 +30,11 @@ class Promotions:
     def __init__(self, plan: pl.DataFrame, item: NDArray[np.int64], n_items: int, kinds: Sequence[str] | None = None):
         self.kinds = tuple(plan[KIND].unique().sort() if kinds is None else kinds)
         plan = plan.select(START, END, KIND, SHARE, item=pl.Series(item)).filter(pl.col(KIND).is_in(self.kinds)).sort(START)
-        self._start, self._end = plan[START].to_numpy(), plan[END].to_numpy()
-        self._longest = int((self._end - self._start).max()) if len(plan) else 0
         kind = plan[KIND].cast(pl.Enum(self.kinds)).to_physical().to_numpy().astype(np.int64)
-        self._cell = plan["item"].to_numpy() * len(self.kinds) + kind
-        self._share = plan[SHARE].cast(pl.Float32).to_numpy()
+        cell = plan["item"].to_numpy() * len(self.kinds) + kind
+        share = plan[SHARE].cast(pl.Float32).to_numpy()
+        self._cell, self._start, self._end, self._share = one_at_a_time(cell, plan[START].to_numpy(), plan[END].to_numpy(), share)
+        self._longest = int((self._end - self._start).max(initial=0))
         self.n_items = n_items
 
     def during(self, start: int, end: int) -> Float:
@@ -45,7 +45,7 @@ class Promotions:
         rows, seconds = self._within(start, end)
         weight = self._share[rows] * (seconds / (end - start))
         share = np.bincount(self._cell[rows], weights=weight, minlength=self.n_items * len(self.kinds))
-        return np.minimum(share, 1).astype(np.float32).reshape(self.n_items, len(self.kinds))
+        return share.astype(np.float32).reshape(self.n_items, len(self.kinds))
 
     def of_week(self, start: int) -> Float:
         """What is promoted in the week that begins then, and what was in the week before, [n_items, 2 x n_kinds].
@@ -64,3 +64,30 @@ class Promotions:
         seconds = np.minimum(self._end[lo:hi], end) - np.maximum(self._start[lo:hi], start)
         now = np.flatnonzero(seconds > 0)
         return now + lo, seconds[now]
+
+
+def one_at_a_time(cell: NDArray, start: NDArray, end: NDArray, share: Float) -> tuple[NDArray, NDArray, NDArray, Float]:
+    """The same promotions, each in order of its start, without two of the same cell at a time [n, each].
+
+    Those that overlap become pieces from one of their bounds to the next, of the sum of their shares, of 1 at most.
+    """
+    order = np.lexsort((start, cell))
+    of, begins, ends = cell[order], start[order], end[order]
+    rank = np.cumsum(np.append(True, of[1:] != of[:-1])[: len(of)])
+    # What is furthest reached within a cell: later cells lie further ahead than any of its times.
+    beyond = rank * (1 + int(end.max(initial=0)) - int(start.min(initial=0)))
+    reached = np.maximum.accumulate(ends + beyond)
+    crowded = np.isin(cell, of[1:][begins[1:] + beyond[1:] < reached[:-1]])
+    if not crowded.any():
+        return cell, start, end, share
+    time, of = np.concatenate([start[crowded], end[crowded]]), np.tile(cell[crowded], 2)
+    order = np.lexsort((time, of))
+    level = np.cumsum(np.concatenate([share[crowded], -share[crowded]]).astype(np.float64)[order])[:-1]
+    time, of = time[order], of[order]
+    piece = np.flatnonzero((time[1:] > time[:-1]) & (level > 1e-6))  # between two cells nothing goes on
+    parts = (of[piece], time[piece], time[piece + 1], np.minimum(level[piece], 1).astype(np.float32))
+    cell, start, end, share = (
+        np.concatenate([whole[~crowded], part]) for whole, part in zip((cell, start, end, share), parts, strict=True)
+    )
+    order = np.argsort(start, kind="stable")
+    return cell[order], start[order], end[order], share[order]

@@ -1,7 +1,6 @@
 """Users who bought the same things: what they buy tells something of a user."""
 
 from dataclasses import dataclass
-from itertools import count
 from typing import Final
 
 import numpy as np
@@ -23,7 +22,7 @@ class Purchases:
         direction: their decayed purchases, divided by their norms, as columns [n_items, n]: a batch asks for few users and few items.
         norm: of each of them [n].
         usual: the mean of their decayed purchases of each item [n_items].
-        number: of this moment, which no other one has.
+        number: of the moment, the same whenever it is made again.
     """
 
     direction: sp.csr_matrix
@@ -63,7 +62,8 @@ class SimilarUsers:
             )
         self._k, self._decay, self._n_users = k, decay, n_users
         self._at = Kept(self._purchases, _bytes, max_gb * 1e9)
-        self._moments, self._nearest = count(), KeptRows(k, NEIGHBOURS_GB * 1e9)
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._nearest = KeptRows(k, NEIGHBOURS_GB * 1e9)
 
     def usual(self, now: AsOf) -> NDArray[np.float32]:
         """The decayed purchases of each item by the average user, [n_items]."""
@@ -91,18 +91,19 @@ class SimilarUsers:
         usual = np.asarray(purchases.mean(0)).ravel()
         # What has faded to nothing has no direction: its user is nobody's neighbour.
         purchases.data /= np.repeat(np.where(norm > 0, norm, 1), np.diff(purchases.indptr))
-        return Purchases(purchases.T.tocsr(), norm.astype(np.float32), usual.astype(np.float32), next(self._moments))
+        number = self._numbers.setdefault(now.identity, len(self._numbers))
+        return Purchases(purchases.T.tocsr(), norm.astype(np.float32), usual.astype(np.float32), number)
 
     def _weights(self, users: NDArray, now: AsOf, purchases: Purchases) -> NDArray[np.float32]:
         """What the directions of others count for each of `users`, [n_users_in_batch, n]."""
-        keys = purchases.number * (now.n_users + 1) + np.asarray(users, np.int64) + 1
+        keys = (purchases.number << 32) + np.asarray(users, np.int64) + 1  # users are rows of 31 bits, or -1
         neighbour, found = self._nearest.find(keys)
         if not found.all():
             new = np.flatnonzero(~found)
             neighbour[new] = self._neighbours(np.asarray(users)[new], now, purchases)
             self._nearest.add(keys[new], neighbour[new])
         n = len(purchases.norm)
-        weight = np.where(neighbour >= 0, purchases.norm[neighbour] / max(1, min(self._k, n - 1)), 0)
+        weight = np.where(neighbour >= 0, purchases.norm[neighbour] / min(self._k, n), 0)
         starts = np.arange(0, neighbour.size + 1, self._k)
         return sp.csr_matrix((weight.ravel(), np.maximum(neighbour, 0).ravel(), starts), (len(neighbour), n)).toarray()
 
@@ -112,8 +113,8 @@ class SimilarUsers:
         # Ordered by the own length alone, so a user's own purchases need no norm.
         near = (now.decayed(users, self._decay) @ purchases.direction).toarray()
         near[users[:, None] == rows] = -1  # nobody is a neighbour of their own
-        k = min(self._k, len(rows) - 1)
-        nearest = np.argpartition(-near, k, 1)[:, :k]
+        k = min(self._k, len(rows))
+        nearest = np.argpartition(-near, k - 1, 1)[:, :k]
         neighbour = np.full((len(users), self._k), -1, np.int32)
         neighbour[:, :k] = np.where(np.take_along_axis(near, nearest, 1) > 0, nearest, -1)
         return neighbour

@@ -8,6 +8,8 @@ Memory: about 75 bytes an event, plus 8 bytes a user. Building costs O(n): event
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import count
+from typing import Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +21,7 @@ from seasonrec.schema import WEEK
 Int = NDArray[np.int64]
 Rows = NDArray[np.int32]
 Float = NDArray[np.float32]
+NUMBERS: Final = count()  # of the timelines of this process
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class Timeline:
         self.time: Int = _read_only(time[order])
         self.rating = None if rating is None else _read_only(np.array(rating, np.float32)[order])
         self.n_users, self.n_items, self.week_zero = n_users, n_items, week_zero
+        self._number = next(NUMBERS)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -305,6 +309,11 @@ class AsOf:
 
     def __hash__(self) -> int:
         return hash((id(self._timeline), self.time))
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """No other timeline of this process, and no other time, has it; unlike the view itself it keeps no timeline in memory."""
+        return self._timeline._number, self.time
 
     @property
     def week(self) -> int:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
 MIN_USERS = 10  # of fewer, resampling finds a difference in one of seven cases or more where there is none
-CHUNK = 500  # resamples at a time: their weights over 5,000 users are 20 MB
+AT_ONCE = 2_500_000  # users drawn at a time, of several resamples: 60 MB
 
 
 def bootstrap_means(values: Float, users: NDArray, n_resamples: int = 1_000, seed: int = 0) -> Float:
@@ -26,7 +26,8 @@ def bootstrap_means(values: Float, users: NDArray, n_resamples: int = 1_000, see
     np.add.at(by_user[:, 0], row, np.nan_to_num(values))
     np.add.at(by_user[:, 1], row, ~np.isnan(values))
     rng = np.random.default_rng(seed)
-    sizes = (min(CHUNK, n_resamples - done) for done in range(0, n_resamples, CHUNK))
+    chunk = max(1, AT_ONCE // max(1, n_users))
+    sizes = (min(chunk, n_resamples - done) for done in range(0, n_resamples, chunk))
     total, n = np.moveaxis(np.concatenate([np.tensordot(_weights(rng, size, n_users), by_user, 1) for size in sizes]), 1, 0)
     return np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seasonrec.data.timeline import AsOf, Queries, Timeline
 from seasonrec.errors import DataError
-from seasonrec.evaluation.bootstrap import bootstrap_means, interval
+from seasonrec.evaluation.bootstrap import bootstrap_means, interval, of_enough_users
 from seasonrec.evaluation.selection import METRIC, EpochScores
 from seasonrec.evaluation.tables import Cell, Grid
 from seasonrec.metrics import mae, rmse
@@ -65,10 +65,11 @@ class Predictions:
     def table(self, method: str, split: str, *, n_resamples: int = 1_000, seed: int = 0) -> pl.DataFrame:
         """A row for RMSE and one for MAE, in the form of `Evaluation.table`, with 95% bootstrap intervals over users.
 
-        `n_queries` counts rated pairs.
+        `n_queries` counts rated pairs. Of fewer than `MIN_USERS` users there is no interval.
         """
         error = (self.predicted - self.rating).astype(np.float64)
-        resampled = bootstrap_means(np.stack([error**2, np.abs(error)], 1), self.user, n_resamples, seed)
+        errors = np.stack([error**2, np.abs(error)], 1)
+        resampled = of_enough_users(bootstrap_means(errors, self.user, n_resamples, seed), errors, self.user)
         resampled[:, 0] **= 0.5
         low, high = interval(resampled)
         return pl.DataFrame(
@@ -83,14 +84,14 @@ class Predictions:
                 "high": high,
                 "n_queries": [len(self.rating)] * 2,
             }
-        )
+        ).with_columns(pl.col("low", "high").fill_nan(None))
 
 
 def rating_grid(metrics: pl.DataFrame, split: str = "test") -> Grid:
     """One row per method with its RMSE and MAE and their intervals; the smallest of each column is strong."""
     of_split = metrics.filter(split=split)
     title = f"ratings of the {split} weeks: {of_split['n_queries'][0]:,} pairs"
-    return errors_grid(title, of_split, lambda row: f"({row['low']:.4f}–{row['high']:.4f})")
+    return errors_grid(title, of_split, lambda row: "" if row["low"] is None else f"({row['low']:.4f}–{row['high']:.4f})")
 
 
 def errors_grid(title: str, errors: pl.DataFrame, spread: Callable[[Mapping[str, Any]], str]) -> Grid:
@@ -101,7 +102,7 @@ def errors_grid(title: str, errors: pl.DataFrame, spread: Callable[[Mapping[str,
         spread: what stands behind the value of such a row.
     """
     best = dict(errors.group_by("metric").agg(pl.col("value").min()).iter_rows())
-    shown = lambda row: Cell(f"{row['value']:.4f} {spread(row)}", row["value"] == best[row["metric"]])
+    shown = lambda row: Cell(f"{row['value']:.4f} {spread(row)}".rstrip(), row["value"] == best[row["metric"]])
     cells = {(row["method"], row["metric"]): shown(row) for row in errors.iter_rows(named=True)}
     rows = [[Cell(method), cells[method, "rmse"], cells[method, "mae"]] for method in dict.fromkeys(method for method, _ in cells)]
     return Grid(title, ["method", "RMSE", "MAE"], rows)

@@ -112,13 +112,14 @@ def ratio(
 ) -> tuple[float, float, float]:
     """How many times another method's mean a method's is in a (slice, metric), with its 95% interval by a paired bootstrap over users.
 
-    NaN where the other's mean is 0.
+    NaN where the other's mean is 0; the interval also where fewer than `MIN_USERS` users have a value.
 
     Args:
         method, other: evaluated on the same queries.
     """
     values = np.concatenate([method.select([pair]), other.select([pair])], 1)
-    every = np.vstack([means(values), bootstrap_means(values, method.user, n_resamples, seed)])
+    resampled = of_enough_users(bootstrap_means(values, method.user, n_resamples, seed), values, method.user)
+    every = np.vstack([means(values), resampled])
     times = np.divide(every[:, :1], every[:, 1:], out=np.full((len(every), 1), np.nan), where=every[:, 1:] > 0)
     (low,), (high,) = interval(times[1:])
     return float(times[0, 0]), float(low), float(high)

@@ -1,6 +1,7 @@
 """What each part of the joint model is worth: the model as it is, and variants of it, on the same queries with the same seeds."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -184,9 +185,10 @@ def claims_of(ablation: DictConfig, means: Mapping[str, Evaluation]) -> pl.DataF
 
 def sentences(claims: pl.DataFrame) -> list[str]:
     """Each claim and what was found, in words."""
+    within = lambda row: "of too few users for an interval" if math.isnan(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}"
     return [
-        f"{row['variant']} over {row['over']}, {row['slice']} {row['metric']}: {row['ratio']:.2f} times ({row['low']:.2f} to"
-        f" {row['high']:.2f}), wanted at least {row['at_least']:g}: {'reached' if row['holds'] else 'missed'}"
+        f"{row['variant']} over {row['over']}, {row['slice']} {row['metric']}: {row['ratio']:.2f} times ({within(row)}),"
+        f" wanted at least {row['at_least']:g}: {'reached' if row['holds'] else 'missed'}"
         for row in claims.iter_rows(named=True)
     ]
 

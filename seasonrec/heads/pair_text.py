@@ -16,7 +16,7 @@ class PairText(nn.Module):
 
     Args:
         mean: of all ratings; start value of a learnt constant.
-        max_pairs: that a batch may ask for, each of which takes the whole encoder; a batch that asks for more is refused.
+        max_pairs: that a batch may ask for beside its truth, each of which takes the whole encoder; a batch that asks for more is refused.
 
     Reference: Devlin et al. (2019), BERT, figure 4a, for the encoding of a pair of texts.
     """

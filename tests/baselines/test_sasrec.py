@@ -208,3 +208,8 @@ def test_the_number_of_epochs_is_chosen_by_the_last_items_of_all_users_or_of_som
 def test_a_device_that_is_not_there_is_refused(device):
     with pytest.raises(ConfigError, match=f"sasrec.device is '{device}', which is not there; wanted auto, cpu or cuda"):
         SasRec(device=device)
+
+
+def test_a_training_that_went_to_nan_finds_nothing(fitted, monkeypatch):
+    monkeypatch.setattr(fitted, "_scores", lambda *_: np.full((2, N_ITEMS), np.nan, np.float32))
+    assert fitted._places(None, None, np.arange(2), np.array([3, 4])).tolist() == [N_ITEMS] * 2

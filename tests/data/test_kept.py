@@ -67,7 +67,7 @@ def test_rows_are_found_by_their_keys():
 
 
 def test_rows_that_no_longer_fit_yield_to_those_added_last():
-    kept = KeptRows(2, 3 * (4 * 2 + 20))  # room for three, and six places in the table
+    kept = KeptRows(2, 3 * (4 * 2 + 16))  # room for three, and six places in the table
     kept.add(np.array([0, 1]), rows_of(0, 1))
     kept.add(np.array([2, 3]), rows_of(2, 3))
     rows, found = kept.find(np.arange(4))
@@ -78,7 +78,7 @@ def test_rows_that_no_longer_fit_yield_to_those_added_last():
 
 
 def test_a_key_that_takes_the_place_of_another_is_not_mistaken_for_it():
-    kept = KeptRows(2, 3 * (4 * 2 + 20))
+    kept = KeptRows(2, 3 * (4 * 2 + 16))
     kept.add(np.array([1, 7]), rows_of(1, 7))  # the same of six places
     rows, found = kept.find(np.array([1, 7]))
     assert found.tolist() == [False, True]

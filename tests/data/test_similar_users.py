@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from seasonrec.data.similar_users import SimilarUsers
+from seasonrec.data.timeline import Timeline
 from seasonrec.errors import ConfigError
 
 USERS = np.array([12, 0, -1, 5, 11])  # 12 never bought, -1 is nobody
@@ -49,7 +50,9 @@ def test_only_the_items_asked_for_come_out(random_timeline):
 
 def test_what_was_found_for_some_queries_changes_nothing_for_others(random_timeline, monkeypatch):
     """Moments, timelines and batches take turns, and each is as if it were the only one."""
-    past = random_timeline.take(np.arange(len(random_timeline)) % 3 > 0)
+    half = np.arange(len(random_timeline)) % 2 == 0
+    t = random_timeline
+    past = Timeline(t.user[half], t.item[half], t.time[half], n_users=t.n_users + 7, n_items=t.n_items, week_zero=t.week_zero)
     batches = [USERS, USERS[::-1], np.array([5, 5, -1]), np.array([3, 12, 5, 7])]
     asked = [(users, timeline.at_week(week)) for users in batches for week in (30, 20) for timeline in (random_timeline, past)]
     similar, searched = SimilarUsers(3), []
@@ -63,6 +66,24 @@ def test_what_was_found_for_some_queries_changes_nothing_for_others(random_timel
     for users, now in [*asked, *asked]:
         np.testing.assert_array_equal(similar.bought(users, now), SimilarUsers(3).bought(users, now))
     assert sum(searched) == 4 * (5 + 2), "the same query is sought once for each of four moments: five users, then 3 and 7"
+
+
+def test_a_moment_that_is_made_again_remembers_whom_it_was_asked_about(random_timeline, monkeypatch):
+    similar, searched = SimilarUsers(3, max_gb=0), []
+    search = similar._neighbours
+    monkeypatch.setattr(similar, "_neighbours", lambda users, *where: searched.append(len(users)) or search(users, *where))
+    for week in (30, 20) * 3:
+        similar.bought(USERS, random_timeline.at_week(week))
+    assert searched == [5, 5]
+
+
+def test_users_outside_a_small_sample_have_all_of_it_as_neighbours(random_timeline):
+    now = random_timeline.at_week(30)
+    own, (among,) = decayed(random_timeline, now.time, 0.97), [(0, 4, 8)]
+    bought = SimilarUsers(300, n_users=3).bought(np.array([5, 4]), now)
+    sharing = [[other for other in among if other != user and own[user] @ own[other] > 0] for user in (5, 4)]
+    assert len(sharing[0]) == 3
+    np.testing.assert_allclose(bought, [own[others].sum(0) / 3 for others in sharing], rtol=1e-5)
 
 
 def test_a_shop_of_one_user_has_no_neighbours(random_timeline):

@@ -64,7 +64,15 @@ def csr_parts(matrix: sp.csr_matrix):
 
 
 def test_every_public_member_of_a_view_is_tested_for_leaks():
-    assert set(KNOWLEDGE) == {name for name in dir(AsOf) if not name.startswith("_")}
+    # `identity` says nothing of events.
+    assert set(KNOWLEDGE) | {"identity"} == {name for name in dir(AsOf) if not name.startswith("_")}
+
+
+def test_views_of_one_timeline_at_one_time_share_an_identity_and_no_others_do():
+    one, other = (small((0, 0, 0)) for _ in range(2))
+    identities = [view.identity for view in (one.as_of(ZERO), one.as_of(ZERO + 1), other.as_of(ZERO))]
+    assert len(set(identities)) == 3
+    assert AsOf(one, ZERO).identity == one.as_of(ZERO).identity
 
 
 @settings(max_examples=150, deadline=None)

@@ -40,3 +40,10 @@ def test_the_seed_decides():
     values, users = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) // 3
     np.testing.assert_array_equal(bootstrap_means(values, users, seed=1), bootstrap_means(values, users, seed=1))
     assert not np.array_equal(bootstrap_means(values, users, seed=1), bootstrap_means(values, users, seed=2))
+
+
+def test_resamples_are_the_same_however_many_are_drawn_at_a_time(monkeypatch):
+    users, values = np.arange(40) // 2, np.random.default_rng(0).normal(size=(40, 2))
+    whole = bootstrap_means(values, users, 50)
+    monkeypatch.setattr("seasonrec.evaluation.bootstrap.AT_ONCE", 7 * 20)
+    np.testing.assert_allclose(bootstrap_means(values, users, 50), whole, rtol=1e-12)

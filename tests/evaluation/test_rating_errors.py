@@ -75,19 +75,26 @@ def test_a_table_has_both_errors_with_intervals_over_users(rated):
     assert (table["low"] < table["value"]).all()
     assert (table["value"] < table["high"]).all()
     assert table["n_queries"].to_list() == [len(found.rating)] * 2
-    alone = Predictions(np.zeros(3, int), np.zeros(3, int), np.arange(3), np.ones(3, np.float32), np.array([1, 2, 4], np.float32))
-    assert alone.table("a", "test", n_resamples=50).select("low", "high").rows() == [(pytest.approx((10 / 3) ** 0.5),) * 2, (4 / 3,) * 2]
+    users = np.repeat(np.arange(10), 3)  # of equal errors
+    alike = Predictions(users, 0 * users, users, np.ones(30, np.float32), np.tile(np.array([1, 2, 4], np.float32), 10))
+    assert alike.table("a", "test", n_resamples=50).select("low", "high").rows() == [
+        (pytest.approx((10 / 3) ** 0.5),) * 2,
+        (pytest.approx(4 / 3),) * 2,
+    ]
+    few = alike.take(np.arange(27)).table("a", "test", n_resamples=50)
+    assert few.select("low", "high").rows() == [(None, None)] * 2, "nine users tell nothing of others"
+    assert rating_grid(few).rows[0][2].text == "1.3333"
 
 
 def test_the_smallest_errors_stand_out():
-    zeros, right = np.zeros(4, int), np.full(4, 3, np.float32)
+    users, right = np.arange(12), np.full(12, 3, np.float32)
     made = {"near": right + np.float32(0.5), "far": right + 2}
-    tables = [Predictions(zeros, zeros, zeros, right, predicted).table(name, "test", n_resamples=9) for name, predicted in made.items()]
+    tables = [Predictions(users, 0 * users, users, right, predicted).table(name, "test", n_resamples=9) for name, predicted in made.items()]
     table = rating_grid(pl.concat(tables))
     assert [row[0].text for row in table.rows] == ["near", "far"]
     assert [[cell.strong for cell in row[1:]] for row in table.rows] == [[True, True], [False, False]]
     assert table.rows[0][1].text == "0.5000 (0.5000–0.5000)"
-    assert "4 pairs" in table.title
+    assert "12 pairs" in table.title
 
 
 @pytest.mark.parametrize("wrong", [lambda found: found[:-1], lambda found: found * np.float32(np.nan)])

@@ -78,6 +78,12 @@ def test_a_ratio_and_its_interval_by_hand():
     assert ratio(evaluation(3 * values), evaluation(values), PAIRS[0], n_resamples=100) == pytest.approx((3, 3, 3))
 
 
+def test_a_ratio_of_few_users_has_no_interval():
+    times, low, high = ratio(evaluation(np.full((9, 2), 3.0)), evaluation(np.ones((9, 2))), PAIRS[0], n_resamples=100)
+    assert times == 3
+    assert np.isnan([low, high]).all()
+
+
 def test_a_ratio_to_nothing_is_nothing():
     zero = evaluation(np.zeros((20, 2)))
     assert np.isnan(ratio(evaluation(np.ones((20, 2))), zero, PAIRS[0], n_resamples=10)).all()

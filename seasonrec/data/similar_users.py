@@ -114,7 +114,7 @@ class SimilarUsers:
         near = (now.decayed(users, self._decay) @ purchases.direction).toarray()
         near[users[:, None] == rows] = -1  # nobody is a neighbour of their own
         k = min(self._k, len(rows))
-        nearest = np.argpartition(-near, k - 1, 1)[:, :k]
+        nearest = np.argpartition(-near, min(k, len(rows) - 1), 1)[:, :k]
         neighbour = np.full((len(users), self._k), -1, np.int32)
         neighbour[:, :k] = np.where(np.take_along_axis(near, nearest, 1) > 0, nearest, -1)
         return neighbour

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
@@ -362,6 +363,9 @@ def test_two_commands_of_one_second_have_folders_of_their_own(monkeypatch, tmp_p
         "some/where_2",
         "some/where_3",
     ]
+    stand_in.job = lambda cfg: named.append(HydraConfig.get().run.dir)  # by which Lightning tells it to processes that it starts
+    named = []
     cli.main(["evaluate", "name=mine"])
     (made,) = (tmp_path / "outputs/mine").iterdir()
     assert Path(stand_in.configs[-1].paths.run) == made
+    assert [Path(name).absolute() for name in named] == [made]

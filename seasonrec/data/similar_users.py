@@ -103,7 +103,9 @@ class SimilarUsers:
             neighbour[new] = self._neighbours(np.asarray(users)[new], now, purchases)
             self._nearest.add(keys[new], neighbour[new])
         n = len(purchases.norm)
-        weight = np.where(neighbour >= 0, purchases.norm[neighbour] / min(self._k, n), 0)
+        # A small shop has fewer neighbours to give, and a user who is one of those among whom they are sought has one fewer.
+        k = self._k if n > self._k else np.maximum(1, n - np.isin(users, self._rows(now))[:, None])
+        weight = np.where(neighbour >= 0, purchases.norm[neighbour] / k, 0).astype(np.float32)
         starts = np.arange(0, neighbour.size + 1, self._k)
         return sp.csr_matrix((weight.ravel(), np.maximum(neighbour, 0).ravel(), starts), (len(neighbour), n)).toarray()
 

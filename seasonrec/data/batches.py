@@ -423,6 +423,7 @@ class TrainingBatches(IterableDataset):
         sampler: of candidates; its popularity is that of the last `POPULARITY_WEEKS` as of the batch's week. None: the truth alone.
         n_queries: an epoch's, the same share of each week's, rounded up; None for all of them.
         users: the share of users that is learnt from, rounded up, drawn by the seed.
+        shared: whether processes that learn together take a share of each batch; otherwise this one has the whole of it.
     """
 
     def __init__(
@@ -436,8 +437,9 @@ class TrainingBatches(IterableDataset):
         seed: int,
         n_queries: int | None = None,
         users: float = 1.0,
+        shared: bool = True,
     ):
-        self._past, self._batcher, self._sampler, self._seed = past, batcher, sampler, seed
+        self._past, self._batcher, self._sampler, self._seed, self._shared = past, batcher, sampler, seed, shared
         self._queries = _of_some_users(past.queries(weeks), past.n_users, users, seed)
         self._inclusion = Kept(self._probabilities, lambda each: each.nbytes, KEPT_GB * 1e9)
         self.epoch = 0
@@ -466,7 +468,7 @@ class TrainingBatches(IterableDataset):
     def _make(self, rows: NDArray, rng: np.random.Generator) -> Batch:
         queries = self._queries.take(rows)
         now = self._past.earlier(int(queries.time[0]))
-        make = self._batcher.with_truth if n_processes() == 1 else self._batcher.share_of
+        make = self._batcher.share_of if self._shared and n_processes() > 1 else self._batcher.with_truth
         return make(queries, now, self._candidates(queries, now, rng))
 
     def _candidates(self, queries: Queries, now: AsOf, rng: np.random.Generator) -> Candidates | None:

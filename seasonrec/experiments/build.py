@@ -23,7 +23,7 @@ from seasonrec.evaluation.scorer import Scorer
 from seasonrec.experiments.devices import device_of
 from seasonrec.heads.head import Sizes
 from seasonrec.joint.model import JointModel
-from seasonrec.joint.scorer import JointScorer
+from seasonrec.joint.scorer import JointScorer, Reranker
 from seasonrec.losses import JointLoss
 from seasonrec.seasons.calendar import Calendar
 
@@ -68,16 +68,17 @@ def texts_of(cfg: DictConfig, dataset: Dataset, week: int, progress: Callable[[i
 
 @dataclass(frozen=True)
 class Joint:
-    """A joint model as of a cut-off, with what makes batches for it."""
+    """A joint model as of a cut-off, with what makes batches for it, and what has the last word on its rankings, if anything has."""
 
     model: JointModel
     batcher: Batcher
     loss: JointLoss
+    reranker: Reranker | None = None
 
     @property
     def scorer(self) -> JointScorer:
         """The model as evaluation and serving ask it."""
-        return JointScorer(self.model, self.batcher)
+        return JointScorer(self.model, self.batcher, self.reranker)
 
 
 def similar_users_of(cfg: DictConfig) -> SimilarUsers:
@@ -116,7 +117,7 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
     model = JointModel(texts, sizes, {task: configured[task] for task in loss.active(configured)}, instantiate(cfg.mixer))
     reads_words = any(getattr(part, "reads_user_words", False) for part in model.heads.modules())
     words = UserWords(dataset, texts.item_words(), **cfg.model.user_words) if reads_words else None
-    return Joint(model, Batcher(moments, similar or similar_users_of(cfg), words), loss)
+    return Joint(model, Batcher(moments, similar or similar_users_of(cfg), words), loss, instantiate(cfg.get("reranker") or None))
 
 
 def baseline_nodes(cfg: DictConfig, learns: bool) -> dict[str, DictConfig]:

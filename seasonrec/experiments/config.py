@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import singledispatch
+from importlib import import_module
 from typing import Any, Final
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -18,7 +19,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from seasonrec.errors import ConfigError
 
 # The extra that brings an optional package which configs name.
-EXTRAS: Final = {"peft": "lora"}
+EXTRAS: Final = {"lightgbm": "trees", "peft": "lora"}
 # What Hydra itself reads in a constructor call.
 HYDRA_KEYS: Final = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
 
@@ -186,6 +187,7 @@ class TrainConfig:
     finetune: dict[str, Any] = MISSING
     model: Model = field(default_factory=Model)
     mixer: dict[str, Any] = MISSING
+    reranker: dict[str, Any] | None = None
     loss: dict[str, Any] = MISSING
     optim: dict[str, Any] = MISSING
     sampling: dict[str, Any] = MISSING
@@ -379,8 +381,9 @@ def _resolve(target: object, path: str) -> Callable:
         raise ConfigError(f"{path}._target_: wanted a dotted name such as package.module.Class, got {target!r}")
     try:
         found = pkgutil.resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{path}._target_: cannot import {target}: {error}{_siblings(target)}") from error
+    except (ImportError, AttributeError, ValueError, OSError) as error:
+        why = _needs(target) or f"{error}{_siblings(target)}"
+        raise ConfigError(f"{path}._target_: cannot import {target}: {why}") from error
     if not callable(found):
         raise ConfigError(f"{path}._target_: {target} is {type(found).__name__}, which cannot be called; name a class or a function")
     return found
@@ -393,9 +396,25 @@ def _siblings(target: str) -> str:
         found = pkgutil.resolve_name(module)
     except (ImportError, AttributeError, ValueError):
         if (package := module.partition(".")[0]) in EXTRAS:
-            return f"; pip install 'seasonrec[{EXTRAS[package]}]'"
+            return _install(package)
         return "; is its package installed, or its file in the folder that you call from?"
     return f"; {nearest(name, [each for each in vars(found) if not each.startswith('_')])}"
+
+
+def _needs(target: str) -> str:
+    """What the target's own module imports and does not find; empty if that is not what is wrong."""
+    module = target.rpartition(".")[0]
+    try:
+        import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a library that a package is built on
+        package = str(getattr(error, "name", None) or "").partition(".")[0]
+        if package != module.partition(".")[0]:
+            return f"{error}{_install(package) if package in EXTRAS else ''}"
+    return ""
+
+
+def _install(package: str) -> str:
+    return f"; pip install 'seasonrec[{EXTRAS[package]}]'"
 
 
 def _parameters(target: Callable) -> list[inspect.Parameter] | None:

@@ -28,7 +28,7 @@ from seasonrec.joint.datamodule import QueryData
 from seasonrec.joint.model import JointModel
 from seasonrec.joint.module import FreshTexts, JointModule
 
-WEIGHTS, DONE, LOSSES, LAST = "model.safetensors", "fit.json", "losses.csv", "last.ckpt"
+WEIGHTS, TREES, DONE, LOSSES, LAST = "model.safetensors", "reranker.txt", "fit.json", "losses.csv", "last.ckpt"
 EPOCHS: Final = ("whole", "best")  # what `epochs` may say
 ENCODER: Final = "encoder.safetensors"  # what the encoder has learnt, e.g. an adapter, alone: `TextEncoder` loads it onto its base
 OF_ENCODER: Final = "texts.encoder."
@@ -156,6 +156,17 @@ class Fit:
         self.joint.model.to(device_of(cfg.trainer))  # from where Lightning left it, or it was made
         load_weights(self.joint.model, self.folder / WEIGHTS)
         return Outcome(**json.loads((self.folder / DONE).read_text()))
+
+    def rerank(self, cfg: DictConfig) -> None:
+        """The reranker of the trained model learns, or is read back; nothing where there is none."""
+        reranker, path = self.joint.reranker, self.folder / TREES
+        if reranker is None:
+            return
+        if not path.exists():
+            reranker.learn(self.joint.scorer, self.dataset.timeline.at_week(self.week), instantiate(cfg.sampling), cfg.seed)
+            reranker.save(part := path.with_suffix(".part"))  # an interrupted run finds all of it or nothing
+            part.rename(path)
+        reranker.load(path)
 
     def _train(self, cfg: DictConfig) -> None:
         module = JointModule(self.joint.model, self.joint.loss, instantiate(cfg.optim), seed=cfg.seed, n_epochs=cfg.trainer.max_epochs)

@@ -22,7 +22,7 @@ from seasonrec.evaluation.ranking import three_lists
 from seasonrec.experiments.build import Joint, dataset_of, joint_of, texts_of
 from seasonrec.experiments.config import explain
 from seasonrec.experiments.devices import device_of
-from seasonrec.experiments.fit import WEIGHTS, load_weights
+from seasonrec.experiments.fit import TREES, WEIGHTS, load_weights
 from seasonrec.experiments.record import read_record, refuse_other_data, what_is_missing
 from seasonrec.joint.model import Scores
 from seasonrec.schema import ITEM, USER
@@ -73,6 +73,8 @@ class Recommender:
         joint = joint_of(cfg, dataset, texts_of(cfg, dataset, week))
         joint.model.to(device_of(cfg.trainer))
         load_weights(joint.model, run / FINAL / WEIGHTS)
+        if joint.reranker is not None:
+            joint.reranker.load(run / FINAL / TREES)
         return cls(dataset, joint, dataset.item_texts(dataset.start_of(week)))
 
     def recommend(
@@ -88,7 +90,7 @@ class Recommender:
             date: YYYY-MM-DD or a date.
             k: length of each list.
             new_only: leaves out what the user bought before.
-            explain: adds what each head contributed; the columns sum to the score.
+            explain: adds what each head contributed, and the reranker; the columns sum to the score.
 
         Raises:
             DataError: no users, a date that cannot be read or lies before the data, or k below 1.
@@ -104,8 +106,9 @@ class Recommender:
             log.info("%d of %d users are not in the data, e.g. %r: season and popularity", len(unknown), len(users), users[unknown[0]])
         frames = [self._table(list(users[at : at + 256]), rows[at : at + 256], now, about, k, new_only) for at in range(0, len(rows), 256)]
         table = pl.concat(frames).with_columns(pl.lit(str(date)).alias("date"))
-        heads = list(self.joint.model.heads) if explain else []
-        return table.select(USER, "date", "rank", ITEM, "text", "score", *heads)
+        columns = [USER, "date", "rank", ITEM, "text", "score"]
+        parts = [name for name in table.columns if name not in columns]
+        return table.select(*columns, *(parts if explain else []))
 
     def season_text(self, date: str | Date) -> str:
         """The season of a date's week in words, as the encoder reads it."""

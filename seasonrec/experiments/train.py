@@ -65,6 +65,8 @@ def train(cfg: DictConfig) -> float:
         raise ConfigError(f"stage is {cfg.stage!r}, wanted {' or '.join(STAGES)}")
     if cfg.epochs not in EPOCHS:
         raise ConfigError(f"epochs is {cfg.epochs!r}, wanted {' or '.join(EPOCHS)}")
+    if cfg.stage == "ratings" and cfg.get("reranker"):
+        raise ConfigError("stage=ratings predicts ratings and ranks nothing that could be reranked; give reranker=none")
     refuse_missing_gpu(cfg.trainer)
     begin(cfg)
     if follows(cfg.trainer):
@@ -223,6 +225,7 @@ class Run:
             outcome = fit.run(self.cfg)
         if outcome.staleness:
             self.record.facts(**{f"texts/staleness/{name}": outcome.staleness})
+        fit.rerank(self.cfg)
         return outcome
 
     def _write(self, judge: Judge) -> None:

@@ -1,0 +1,91 @@
+"""Runs in which boosted trees have the last word, from training to recommending."""
+
+import shutil
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file
+
+import seasonrec
+from seasonrec.errors import ConfigError
+from seasonrec.experiments.config import check_config
+from seasonrec.experiments.record import read_table
+from seasonrec.joint.reranker import LambdaMART
+
+RERANKED = ["reranker=lambdamart", "reranker.n_rounds=20", "reranker.n_best=30", "reranker.options.min_data_in_leaf=10"]
+
+
+@pytest.fixture(scope="module")
+def reranked(command, words, tmp_path_factory):
+    """The run of `run`, and trees after each of its fits."""
+    folder = tmp_path_factory.mktemp("reranked")
+    command("train", *words, *RERANKED, f"hydra.run.dir={folder}")
+    return folder
+
+
+def ndcg(run, split):
+    (value,) = read_table(run, "metrics").filter(split=split, method="joint", slice="all", metric="ndcg@10")["value"]
+    return value
+
+
+def test_the_model_is_that_of_a_run_without_and_its_lists_are_others(run, reranked):
+    for name in ("selection", "final"):
+        ours, theirs = (load_file(folder / f"fits/{name}/model.safetensors") for folder in (reranked, run))
+        assert all(np.array_equal(ours[key], theirs[key]) for key in {*ours, *theirs})
+        assert (reranked / f"fits/{name}/reranker.txt").read_text().startswith("tree\n")
+        assert not (run / f"fits/{name}/reranker.txt").exists()
+    trees = [(reranked / f"fits/{name}/reranker.txt").read_text() for name in ("selection", "final")]
+    assert trees[0] != trees[1], "each fit has its own, from what was known at its cut-off"
+    for split in ("validation", "test"):
+        assert ndcg(reranked, split) > ndcg(run, split), "a model of three epochs leaves much to say"
+
+
+def test_a_run_from_its_folder_gives_the_lists_that_it_ranked(reranked, gives_its_lists):
+    gives_its_lists(reranked)
+
+
+def test_recommendations_say_what_the_reranker_added(reranked):
+    found = seasonrec.load(reranked).recommend(["u03", "u04", "nobody"], "2022-11-07")
+    parts = ["seasonal", "cf", "content", "reranker"]
+    assert found.columns[-4:] == parts
+    np.testing.assert_allclose(found.select(parts).sum_horizontal(), found["score"], atol=1e-5)
+    assert (found["reranker"] != 0).any()
+    assert "reranker" in pl.read_csv(reranked / "examples.csv").columns
+    assert "reranker</span>" in (reranked / "report.html").read_text()
+
+
+def test_a_resumed_run_learns_no_tree_again(reranked, command, tmp_path, monkeypatch):
+    again = shutil.copytree(reranked, tmp_path / "again")
+    shutil.rmtree(again / "lists")
+    (again / "fits/final/reranker.txt").unlink()
+    weeks, learn = [], LambdaMART.learn
+
+    def counted(self, scorer, past, *others):
+        weeks.append(past.week)
+        learn(self, scorer, past, *others)
+
+    monkeypatch.setattr(LambdaMART, "learn", counted)
+    command("train", f"resume={again}")
+    assert weeks == [62], "those of the final fit were lost, those of the selection fit were not"
+    assert (again / "lists/joint.parquet").read_bytes() == (reranked / "lists/joint.parquet").read_bytes()
+
+
+def test_a_selection_alone_is_reranked_too(reranked, command, words, tmp_path):
+    command("train", *words, *RERANKED, "stage=selection", f"hydra.run.dir={tmp_path}")
+    assert ndcg(tmp_path, "validation") == pytest.approx(ndcg(reranked, "validation"))
+
+
+def test_a_run_that_ranks_nothing_takes_no_reranker(command, words, capsys):
+    with pytest.raises(SystemExit):
+        command("train", *words, "stage=ratings", "reranker=lambdamart")
+    assert "stage=ratings predicts ratings and ranks nothing that could be reranked; give reranker=none" in capsys.readouterr().err
+
+
+def test_a_reranker_whose_package_is_missing_says_how_to_install_it(composed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    monkeypatch.delitem(sys.modules, "seasonrec.joint.reranker")
+    monkeypatch.delattr("seasonrec.joint.reranker")
+    with pytest.raises(ConfigError, match=r"^reranker\._target_: cannot import .*lightgbm.*; pip install 'seasonrec\[trees\]'$"):
+        check_config(composed("reranker=lambdamart"))

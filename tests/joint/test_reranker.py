@@ -1,0 +1,243 @@
+"""Boosted trees that have the last word: what they see, what they learn from, and what they change."""
+
+import lightgbm
+import numpy as np
+import pytest
+import torch
+
+from seasonrec.data.batches import N_PAIR_FEATURES, N_USER_FEATURES
+from seasonrec.data.timeline import Timeline
+from seasonrec.errors import ConfigError, DataError
+from seasonrec.evaluation.evaluate import evaluate
+from seasonrec.evaluation.labels import SeasonLabels
+from seasonrec.evaluation.ranking import rank
+from seasonrec.heads.cf import Factors, Repeat
+from seasonrec.heads.content import ProfileText
+from seasonrec.heads.seasonal import AsOfDemand
+from seasonrec.joint.datamodule import Sampling
+from seasonrec.joint.mixer import Weighted
+from seasonrec.joint.model import JointModel
+from seasonrec.joint.reranker import LambdaMART, rows_of
+from seasonrec.joint.scorer import JointScorer
+
+HEADS = {"seasonal": AsOfDemand, "cf": Factors, "repeat": Repeat, "content": ProfileText}
+WEEK_NOW, USERS = 95, np.array([3, -1, 12, 0])
+SAMPLING = Sampling(n_weeks=40, n_queries=None, batch_size=8)
+SMALL = {"n_rounds": 10, "n_best": 12, "options": {"min_data_in_leaf": 5, "learning_rate": 0.3}}
+
+
+def scorer_of(shop, reranker=None):
+    """A model whose heads say something, and nothing that is true."""
+    torch.manual_seed(0)
+    model = JointModel(shop.texts, shop.sizes, HEADS, Weighted)
+    for parameter in model.heads.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return JointScorer(model, shop.batcher, reranker)
+
+
+def learnt(shop, week=WEEK_NOW, seed=0, **options):
+    """A reranker that has learnt from the weeks before one."""
+    reranker = LambdaMART(**SMALL | options)
+    reranker.learn(scorer_of(shop), shop.timeline.at_week(week), SAMPLING, seed)
+    return reranker
+
+
+@pytest.fixture
+def asked(small_shop):
+    """A batch and what the model says of it."""
+    batch = small_shop.batch(WEEK_NOW, USERS)
+    return batch, scorer_of(small_shop).of_batch(batch)
+
+
+def test_candidates_are_what_the_user_has_had_and_the_best_of_the_rest(small_shop, asked):
+    batch, scores = asked
+    rows, now = rows_of(batch, scores, n_best=4), small_shop.timeline.at_week(WEEK_NOW)
+    for query, user in enumerate(USERS):
+        had = {int(item) for item in now.histories(np.array([user])).pair_item} if user >= 0 else set()
+        rest = [item for item in scores.total[query].argsort(descending=True).tolist() if item not in had]
+        of_query = rows.query == query
+        assert set(rows.item[of_query].tolist()) == had | set(rest[:4])
+        assert rows.item[of_query & rows.own].tolist() == sorted(had)
+    assert rows.query.tolist() == sorted(rows.query.tolist())
+
+
+def test_trees_see_what_heads_say_and_what_is_known_of_user_pair_and_item(asked):
+    batch, scores = asked
+    rows, h, n_own = rows_of(batch, scores, n_best=4), batch.history, N_PAIR_FEATURES - N_USER_FEATURES
+    assert rows.features.shape == (len(rows.item), len(HEADS) + 6 + n_own + N_USER_FEATURES + batch.demand.shape[1])
+    for at in range(0, len(rows.item), 7):
+        query, item = int(rows.query[at]), int(rows.item[at])
+        total = scores.total[query]
+        had = h.item[h.query == query].tolist()
+        heads = [float(part.expand_as(scores.total)[query, item]) for part in scores.mixed.values()]
+        best_new = max(float(total[i]) for i in range(len(total)) if i not in had)
+        against = [float(total[item]), float(total[item] - total.max()), float(total[item]) - best_new]
+        similar, usual = float(batch.similar[query, item]), float(batch.usual[item])
+        of_others = [np.log1p(20 * similar), np.log((similar + usual + 2e-4) / (2 * (usual + 1e-4)))]
+        pair = [n for n in range(len(h.item)) if (int(h.query[n]), int(h.item[n])) == (query, item)]
+        own = h.features[pair[0], :n_own].tolist() if pair else [np.nan] * n_own
+        wanted = [*heads, *against, float(total[item] - total.logsumexp(0)), *of_others, *own]
+        wanted += [*h.user[query].tolist(), *batch.demand[item].tolist()]
+        np.testing.assert_allclose(rows.features[at], wanted, rtol=1e-5, atol=1e-5)
+        assert float(rows.score[at]) == pytest.approx(heads[0] + heads[1] + heads[2] + heads[3], abs=1e-5)
+
+
+def test_of_a_user_who_has_had_everything_nothing_is_new(small_shop):
+    t, n = small_shop.timeline, small_shop.timeline.n_items
+    user, item = np.append(t.user, np.zeros(n, int)), np.append(t.item, np.arange(n))
+    shop = small_shop.with_timeline(
+        Timeline(user, item, np.append(t.time, np.full(n, t.time[0])), n_users=13, n_items=n, week_zero=t.week_zero)
+    )
+    batch = shop.batch(WEEK_NOW, [0])
+    rows = rows_of(batch, scorer_of(shop).of_batch(batch), n_best=4)
+    assert rows.own.all()
+    assert rows.item.tolist() == list(range(n))
+    torch.testing.assert_close(rows.features[:, len(HEADS) + 2], rows.score)  # against the best of what is new, which is 0
+    assert rows.features.isfinite().all()
+
+
+def test_before_it_has_learnt_it_changes_nothing(small_shop):
+    now = small_shop.timeline.at_week(WEEK_NOW)
+    with_trees, without = scorer_of(small_shop, LambdaMART()), scorer_of(small_shop)
+    np.testing.assert_array_equal(with_trees.scores(USERS, now), without.scores(USERS, now))
+    assert list(with_trees.explained(USERS, now).mixed) == list(HEADS)
+
+
+def test_what_it_says_is_one_part_more_and_nothing_where_an_item_is_no_candidate(small_shop, asked):
+    batch, before = asked
+    after = learnt(small_shop)(batch, before)
+    assert list(after.mixed) == [*HEADS, "reranker"]
+    torch.testing.assert_close(sum(part.expand_as(after.total) for part in after.mixed.values()), after.total)
+    torch.testing.assert_close(after.total - before.total, after.mixed["reranker"], atol=1e-5, rtol=0)
+    rows = rows_of(batch, before, SMALL["n_best"])
+    changed = after.mixed["reranker"] != 0
+    assert changed[rows.query, rows.item].any()
+    changed[rows.query, rows.item] = False
+    assert not changed.any()
+
+
+def test_it_begins_at_the_model_s_scores(small_shop, monkeypatch):
+    given = {}
+
+    def dataset(features, bought, **options):
+        given.update(options, bought=bought, features=features)
+        return table(features, bought, **options)
+
+    table = lightgbm.Dataset
+    monkeypatch.setattr(lightgbm, "Dataset", dataset)
+    learnt(small_shop)
+    np.testing.assert_array_equal(given["init_score"], given["features"][:, len(HEADS)])
+    assert given["group"].sum() == len(given["bought"]) == len(given["features"])
+    assert (np.add.reduceat(given["bought"], np.cumsum([0, *given["group"][:-1]])) > 0).all(), "each list has something to be found"
+    assert (given["weight"] == 1).all()
+
+
+def test_lists_without_own_items_are_learnt_from_once_more(small_shop, monkeypatch):
+    given, table = [], lightgbm.Dataset
+    monkeypatch.setattr(lightgbm, "Dataset", lambda *args, **options: given.append((*args, options)) or table(*args, **options))
+    learnt(small_shop)
+    learnt(small_shop, new=0.3)
+    (features, bought, alone), (more, found, both) = given
+    n, n_lists = len(bought), len(alone["group"])
+    np.testing.assert_array_equal(more[:n], features)
+    np.testing.assert_array_equal(both["group"][:n_lists], alone["group"])
+    np.testing.assert_array_equal(both["weight"], np.float32([1] * n + [0.3] * (len(found) - n)))
+    # The user's own purchases are those with something known of them.
+    had = ~np.isnan(features[:, len(HEADS) + 6])
+    wanted, at = [], 0
+    for size in alone["group"]:
+        rows = np.arange(at, at + size)
+        new = rows[~had[rows]]
+        if bought[new].any():
+            wanted.append(new)
+        at += size
+    assert 0 < len(wanted) < n_lists
+    np.testing.assert_array_equal(both["group"][n_lists:], [len(rows) for rows in wanted])
+    np.testing.assert_array_equal(more[n:], features[np.concatenate(wanted)])
+    np.testing.assert_array_equal(found[n:], bought[np.concatenate(wanted)])
+    np.testing.assert_array_equal(both["init_score"][n:], features[np.concatenate(wanted), len(HEADS)])
+
+
+def test_of_what_was_not_bought_so_many_candidates_a_query_are_drawn(small_shop, monkeypatch):
+    given, table = [], lightgbm.Dataset
+    monkeypatch.setattr(lightgbm, "Dataset", lambda *args, **options: given.append((*args, options)) or table(*args, **options))
+    for n in (3, 10_000):
+        learnt(small_shop, n_negatives=n)
+    (_, few_bought, few), (_, all_bought, every) = given
+    assert few_bought.sum() == all_bought.sum(), "what was bought is always there"
+    assert len(few["group"]) == len(every["group"])
+    n_negatives = (~few_bought).sum() / len(few["group"])
+    assert 2 < n_negatives < 3 < (~all_bought).sum() / len(every["group"]), "3 of all candidates, less what was bought"
+
+
+def test_it_learns_what_the_model_does_not_know(small_shop):
+    # The heads' numbers are drawn by chance; demand, purchases and waits are there to be read.
+    t = small_shop.timeline
+    queries, labels = t.queries(range(95, 108)), SeasonLabels(np.zeros(32, int), *np.zeros((2, 1, 52), bool))
+    score = lambda scorer: np.nanmean(evaluate(rank(scorer, t, queries, k=32), t, labels).select([("all", "ndcg@10")]))
+    assert score(scorer_of(small_shop, learnt(small_shop))) > 1.2 * score(scorer_of(small_shop))
+
+
+def test_one_seed_gives_one_reranker(small_shop, tmp_path):
+    texts = []
+    for seed in (0, 0, 1):
+        learnt(small_shop, seed=seed).save(tmp_path / "trees.txt")
+        texts.append((tmp_path / "trees.txt").read_text())
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_the_future_changes_no_tree(small_shop, tmp_path):
+    t = small_shop.timeline
+    past = np.flatnonzero(t.time < t.start_of(WEEK_NOW))
+    other = Timeline(t.user[past], t.item[past], t.time[past], n_users=13, n_items=32, week_zero=t.week_zero)
+    learnt(small_shop).save(tmp_path / "all.txt")
+    learnt(small_shop.with_timeline(other)).save(tmp_path / "past.txt")
+    assert (tmp_path / "all.txt").read_text() == (tmp_path / "past.txt").read_text()
+
+
+def test_what_is_read_back_says_the_same(small_shop, asked, tmp_path):
+    batch, scores = asked
+    reranker, again = learnt(small_shop), LambdaMART(**SMALL)
+    reranker.save(tmp_path / "trees.txt")
+    again.load(tmp_path / "trees.txt")
+    assert torch.equal(again(batch, scores).total, reranker(batch, scores).total)
+
+
+@pytest.mark.parametrize("content", [None, "no trees at all"])
+def test_trees_that_cannot_be_read_are_an_error(tmp_path, content):
+    path = tmp_path / "trees.txt"
+    if content:
+        path.write_text(content)
+    with pytest.raises(DataError, match=r"trees\.txt: cannot be read as the trees of a reranker"):
+        LambdaMART().load(path)
+
+
+def test_processes_that_learnt_together_do_not_share_its_lists(small_shop, monkeypatch, tmp_path):
+    learnt(small_shop).save(tmp_path / "alone.txt")
+    monkeypatch.setattr("seasonrec.data.batches.n_processes", lambda: 2)
+    learnt(small_shop).save(tmp_path / "one_of_two.txt")
+    assert (tmp_path / "alone.txt").read_text() == (tmp_path / "one_of_two.txt").read_text()
+
+
+@pytest.mark.parametrize("wrong", [{"n_best": 0}, {"n_queries": 0}, {"n_negatives": 0}, {"n_rounds": 0}, {"new": -0.1}])
+def test_numbers_that_mean_nothing_are_an_error(wrong):
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=rf"reranker\.{name} is "):
+        LambdaMART(**wrong)
+
+
+def test_nothing_bought_among_the_candidates_is_an_error(small_shop, monkeypatch):
+    scorer = scorer_of(small_shop)
+    whole = scorer.of_batch
+
+    def blind(batch):
+        scores = whole(batch)
+        scores.total[:] = torch.arange(32.0)  # the two items that are never sold are always the best
+        return scores
+
+    monkeypatch.setattr(scorer, "of_batch", blind)
+    t = small_shop.timeline
+    first = np.unique(t.user.astype(np.int64) * 100 + t.item, return_index=True)[1]  # nothing is bought twice
+    once = Timeline(t.user[first], t.item[first], t.time[first], n_users=13, n_items=32, week_zero=t.week_zero)
+    with pytest.raises(DataError, match="nothing that was bought is among the candidates"):
+        LambdaMART(n_best=2).learn(scorer, once.at_week(WEEK_NOW), SAMPLING, 0)

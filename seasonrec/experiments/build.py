@@ -23,7 +23,7 @@ from seasonrec.evaluation.scorer import Scorer
 from seasonrec.experiments.devices import device_of
 from seasonrec.heads.head import Sizes
 from seasonrec.joint.model import JointModel
-from seasonrec.joint.scorer import JointScorer, Reranker
+from seasonrec.joint.scorer import RERANKER, JointScorer, Reranker
 from seasonrec.losses import JointLoss
 from seasonrec.seasons.calendar import Calendar
 
@@ -93,7 +93,7 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
         similar: of another model of the same data; None: its own.
 
     Raises:
-        ConfigError: a head of positive weight has no loss, or no head takes part.
+        ConfigError: a head of positive weight has no loss, no head takes part, or one is called as the reranker's part of a score is.
     """
     loss: JointLoss = instantiate(cfg.loss, _convert_="all")
     configured = instantiate(cfg.model.get("heads")) or {}  # head/...=none for all of them leaves no such key
@@ -113,6 +113,8 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
         d_season=moments.d_season,
         d_demand=moments.d_demand,
     )
+    if RERANKER in configured:
+        raise ConfigError(f"model.heads.{RERANKER}: this is what the reranker's part of a score is called; give the head another name")
     torch.manual_seed(cfg.seed)
     model = JointModel(texts, sizes, {task: configured[task] for task in loss.active(configured)}, instantiate(cfg.mixer))
     reads_words = any(getattr(part, "reads_user_words", False) for part in model.heads.modules())

@@ -394,7 +394,7 @@ def _siblings(target: str) -> str:
     module, _, name = target.rpartition(".")
     try:
         found = pkgutil.resolve_name(module)
-    except (ImportError, AttributeError, ValueError):
+    except (ImportError, AttributeError, ValueError, OSError):
         if (package := module.partition(".")[0]) in EXTRAS:
             return _install(package)
         return "; is its package installed, or its file in the folder that you call from?"
@@ -406,6 +406,8 @@ def _needs(target: str) -> str:
     module = target.rpartition(".")[0]
     try:
         import_module(module)
+    except (AttributeError, TypeError, ValueError):  # no module by that name, or one that fails by itself
+        return ""
     except (ImportError, OSError) as error:  # OSError: a library that a package is built on
         package = str(getattr(error, "name", None) or "").partition(".")[0]
         if package != module.partition(".")[0]:

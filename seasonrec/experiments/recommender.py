@@ -61,7 +61,8 @@ class Recommender:
         """
         run = Path(run)
         record = read_record(run)
-        if not (run / FINAL / WEIGHTS).exists():
+        learnt = [WEIGHTS, TREES] if record["config"].get("reranker") else [WEIGHTS]
+        if not all((run / FINAL / file).exists() for file in learnt):
             raise DataError(f"{run}: there is no final model (status {record['status']!r}); {what_is_missing(record, run)}")
         cfg = moved(record["config"], data, cache)
         return cls.of(cfg, with_a_plan(dataset_of(cfg), run), run)

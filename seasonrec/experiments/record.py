@@ -38,7 +38,7 @@ PATIENCE: Final = 2.0  # seconds for which it is waited for: one that was killed
 JOINT: Final = "joint"  # the joint model among methods
 RUNNING, FINISHED, FAILED, PRUNED = "running", "finished", "failed", "pruned"
 WITHIN, SO_FAR = "peak within the stage", "peak of the process so far"
-# Columns of the tables in a run's folder. Examples have more: one per head, and a score is the sum of its heads' parts.
+# Columns of the tables in a run's folder. Examples have more: one per head and reranker, and a score is the sum of these parts.
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "metrics": ("method", "split", "slice", "metric", "k", "value", "low", "high", "n_queries"),
     "rolling": ("method", "split", "slice", "metric", "k", "value", "low", "high", "n_queries"),

@@ -465,7 +465,7 @@ ENCODER_NOTE: Final = (
     "The text profile, which ranks by likeness in words alone, with the encoder before and after fine-tuning. "
     "Where it lost, fine-tuning made the encoder itself worse at that."
 )
-EXAMPLES_NOTE: Final = "What the model would show on two days of the year. A score is the sum of what each head gives to it."
+EXAMPLES_NOTE: Final = "What the model would show on two days of the year. A score is the sum of what heads and reranker give to it."
 WEEKS_NOTE: Final = "Every method in every week."
 GROUP_NOTE: Final = "Every method as a dot; the joint model with its 95% interval."
 YEAR_NOTE: Final = "Share of the year's sales in each week. Dotted: an even year; orange: at least twice as much."

@@ -225,7 +225,8 @@ class Run:
             outcome = fit.run(self.cfg)
         if outcome.staleness:
             self.record.facts(**{f"texts/staleness/{name}": outcome.staleness})
-        fit.rerank(self.cfg)
+        if not any(getattr(watcher, "pruned", False) for watcher in fit.watchers):  # nobody asks a pruned trial for its lists
+            fit.rerank(self.cfg)
         return outcome
 
     def _write(self, judge: Judge) -> None:

@@ -5,6 +5,7 @@ is added to its score, so a recommendation still splits exactly, into what each 
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,8 +90,11 @@ def rows_of(batch: Batch, scores: Scores, n_best: int) -> Rows:
 class LambdaMART:
     """Boosted trees that learn the order of lists, from the joint model's scores on.
 
-    Before it has learnt, it changes nothing. Memory while it learns: 4 bytes x queries x (`n_negatives` + purchases a query) x features,
-    twice for a while, and as much once more with `new`.
+    Before it has learnt, it changes nothing. It learns from weeks that the model has learnt from: one that knows them by heart says more
+    there than it will know later, and the trees trust it too much.
+
+    Memory while it learns: five times 4 bytes x queries x (`n_negatives` + purchases a query) x features at most, and some 50 bytes for
+    every score of a batch of queries and the whole catalogue.
 
     Args:
         n_queries: that it learns from, drawn from the weeks that the model learns from; None for all.
@@ -98,10 +102,10 @@ class LambdaMART:
         n_negatives: of a query's candidates that were not bought, how many it learns from on average.
         n_rounds: trees.
         new: weight of the same lists without own items, beside 1 for the whole ones.
-        options: LightGBM's own parameters.
+        options: LightGBM's own parameters, by its own names of them.
 
     Raises:
-        ConfigError: a number below what it can be.
+        ConfigError: a number below what it can be, or an option that LightGBM does not know or take.
 
     Reference: Burges (2010), From RankNet to LambdaRank to LambdaMART: an overview; Ke et al. (2017), LightGBM.
     """
@@ -122,11 +126,13 @@ class LambdaMART:
         if new < 0:
             raise ConfigError(f"reranker.new is {new}, wanted a weight of 0 or more")
         self._n_queries, self._n_best, self._n_negatives, self._n_rounds, self._new = n_queries, n_best, n_negatives, n_rounds, new
-        self._options = dict(options or {})
+        self._options = {"objective": "lambdarank", **(options or {}), **REPEATABLE}
+        self._refuse_unknown_options()
         self._trees: lightgbm.Booster | None = None
 
     def __call__(self, batch: Batch, scores: Scores) -> Scores:
-        """The scores with what the trees add to them, as the part `reranker`: 0 for items that are no candidates.
+        """The scores with what the trees add to them, as the part `reranker`: 0 for items that are no candidates, and for each query's
+        candidate that the trees say least of, so that no candidate falls behind what the trees have not seen.
 
         Args:
             batch: over the whole catalogue.
@@ -134,9 +140,10 @@ class LambdaMART:
         if self._trees is None:
             return scores
         rows = rows_of(batch, scores, self._n_best)
-        said = self._trees.predict(rows.features.cpu().numpy(), num_threads=torch.get_num_threads())
-        added = torch.zeros_like(scores.total)
-        added[rows.query, rows.item] = torch.from_numpy(np.asarray(said, np.float32)).to(added.device)
+        told = np.asarray(self._trees.predict(rows.features.cpu().numpy(), num_threads=torch.get_num_threads()), np.float32)
+        said, added = torch.from_numpy(told).to(scores.total.device), torch.zeros_like(scores.total)
+        least = said.new_full((len(added),), torch.inf).scatter_reduce(0, rows.query, said, "amin")
+        added[rows.query, rows.item] = said - least[rows.query]
         return replace(scores, total=scores.total + added, mixed={**scores.mixed, RERANKER: added})
 
     def learn(self, scorer: JointScorer, past: AsOf, sampling: Sampling, seed: int) -> None:
@@ -164,8 +171,9 @@ class LambdaMART:
         rng = np.random.default_rng(seed)
         parts = [self._drawn(batch, scorer.of_batch(batch), rng) for batch in (each.to(scorer.model.device) for each in batches)]
         features, score, bought, own, size = (np.concatenate(each) for each in zip(*parts, strict=True))
+        del parts
         if not len(size):
-            raise DataError(f"reranker: of {len(parts)} batches of past queries nothing that was bought is among the candidates")
+            raise DataError(f"reranker: nothing that was bought in weeks {sampling.weeks(past)} is among the candidates")
         weight = np.ones(len(bought), np.float32)
         if self._new:
             # The same queries once more, as lists in which nothing is the user's own.
@@ -176,9 +184,13 @@ class LambdaMART:
             size = np.append(size, np.bincount(query[again], minlength=len(size))[has])
             features, score, bought = (np.concatenate([each, each[again]]) for each in (features, score, bought))
         log.info("reranker: %d trees learn from %d lists of %d candidates in all", self._n_rounds, len(size), len(bought))
-        options = {"objective": "lambdarank", **self._options, **REPEATABLE, "seed": seed, "num_threads": torch.get_num_threads()}
-        table = lightgbm.Dataset(features, bought, weight=weight, group=size, init_score=score)
-        self._trees = lightgbm.train(options, table, self._n_rounds)
+        options = self._options | {"seed": seed, "num_threads": torch.get_num_threads()}
+        try:
+            self._trees = lightgbm.train(
+                options, lightgbm.Dataset(features, bought, weight=weight, group=size, init_score=score), self._n_rounds
+            )
+        except lightgbm.basic.LightGBMError as error:
+            raise ConfigError(f"reranker: LightGBM cannot learn from these lists: {error}") from error
 
     def save(self, path: Path) -> None:
         """Writes what was learnt as text."""
@@ -195,6 +207,18 @@ class LambdaMART:
             self._trees = lightgbm.Booster(model_file=path)
         except lightgbm.basic.LightGBMError as error:
             raise DataError(f"{path}: cannot be read as the trees of a reranker: {error}") from error
+
+    def _refuse_unknown_options(self) -> None:
+        """LightGBM itself passes over names that it does not know: what it has understood stands in a model of one list."""
+        try:
+            tried = lightgbm.train(self._options, lightgbm.Dataset(np.zeros((2, 1)), np.array([0, 1]), group=[2]), 1)
+        except (lightgbm.basic.LightGBMError, TypeError) as error:
+            raise ConfigError(f"reranker.options: LightGBM does not take them: {error}") from error
+        known = set(re.findall(r"^\[(\w+): ", tried.model_to_string(), re.MULTILINE)) - {"num_iterations"}
+        if unknown := sorted(set(self._options) - known):
+            raise ConfigError(
+                f"reranker.options.{unknown[0]}: not the name of a parameter of LightGBM's, or one that has its own key here (n_rounds)"
+            )
 
     def _drawn(self, batch: Batch, scores: Scores, rng: np.random.Generator) -> tuple[NDArray, ...]:
         """Features, score, whether it was bought and whether the user had had it of the candidates that are learnt from, [n] each, and how

@@ -121,11 +121,16 @@ def test_a_target_that_takes_any_keyword_takes_any():
         ("no_such_package.Head", "cannot import no_such_package.Head: No module named 'no_such_package'; is its package installed"),
         ("seasonrec.data.datset.Split", "module 'seasonrec.data' has no attribute 'datset'"),
         ("Split", "wanted a dotted name such as package.module.Class, got 'Split'"),
+        (".Split", "cannot import .Split"),
+        ("..data.Split", "cannot import ..data.Split"),
+        ("broken_heads.Head", "cannot import broken_heads.Head: module 'numpy' has no attribute 'bool8'"),
         (7, "wanted a dotted name"),
         ("seasonrec.schema.WEEK", "is int, which cannot be called"),
     ],
 )
-def test_a_target_that_cannot_be_called_is_an_error(target, message):
+def test_a_target_that_cannot_be_called_is_an_error(target, message, tmp_path, monkeypatch):
+    (tmp_path / "broken_heads.py").write_text("import numpy\n\nHead = numpy.bool8\n")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=message) as error:
         check(call={"_target_": target})
     assert str(error.value).startswith("call._target_: ")

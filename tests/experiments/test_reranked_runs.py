@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import seasonrec
-from seasonrec.errors import ConfigError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments.config import check_config
 from seasonrec.experiments.record import read_table
 from seasonrec.joint.reranker import LambdaMART
@@ -89,3 +89,19 @@ def test_a_reranker_whose_package_is_missing_says_how_to_install_it(composed, mo
     monkeypatch.delattr("seasonrec.joint.reranker")
     with pytest.raises(ConfigError, match=r"^reranker\._target_: cannot import .*lightgbm.*; pip install 'seasonrec\[trees\]'$"):
         check_config(composed("reranker=lambdamart"))
+
+
+def test_a_run_whose_trees_are_missing_has_no_final_model(reranked, tmp_path):
+    copy = shutil.copytree(reranked, tmp_path / "copy")
+    (copy / "fits/final/reranker.txt").unlink()
+    with pytest.raises(DataError, match="there is no final model"):
+        seasonrec.load(copy)
+
+
+def test_no_head_is_called_reranker(joint):
+    with pytest.raises(ConfigError, match=r"model\.heads\.reranker: this is what the reranker's part of a score is called"):
+        joint(
+            "+model.heads.reranker={_target_: seasonrec.heads.cf.Factors, _partial_: true}",
+            "+loss.weights.reranker=1",
+            "+loss.terms.reranker={_target_: seasonrec.losses.CrossEntropy}",
+        )

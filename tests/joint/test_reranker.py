@@ -23,7 +23,7 @@ from seasonrec.joint.scorer import JointScorer
 HEADS = {"seasonal": AsOfDemand, "cf": Factors, "repeat": Repeat, "content": ProfileText}
 WEEK_NOW, USERS = 95, np.array([3, -1, 12, 0])
 SAMPLING = Sampling(n_weeks=40, n_queries=None, batch_size=8)
-SMALL = {"n_rounds": 10, "n_best": 12, "options": {"min_data_in_leaf": 5, "learning_rate": 0.3}}
+SMALL = {"n_rounds": 10, "n_best": 12, "options": {"min_data_in_leaf": 5, "learning_rate": 0.3, "bagging_fraction": 0.5, "bagging_freq": 1}}
 
 
 def scorer_of(shop, reranker=None):
@@ -40,6 +40,19 @@ def learnt(shop, week=WEEK_NOW, seed=0, **options):
     reranker = LambdaMART(**SMALL | options)
     reranker.learn(scorer_of(shop), shop.timeline.at_week(week), SAMPLING, seed)
     return reranker
+
+
+def tables(monkeypatch):
+    """A list of what LightGBM is given to learn from: features, what was bought, and all else by name."""
+    given, table = [], lightgbm.Dataset
+
+    def kept(*args, **options):
+        if "weight" in options:  # otherwise its options are tried
+            given.append((*args, options))
+        return table(*args, **options)
+
+    monkeypatch.setattr(lightgbm, "Dataset", kept)
+    return given
 
 
 @pytest.fixture
@@ -116,25 +129,40 @@ def test_what_it_says_is_one_part_more_and_nothing_where_an_item_is_no_candidate
     assert not changed.any()
 
 
+@pytest.mark.parametrize("n_best", [3, 8])
+def test_no_candidate_falls_behind_what_the_trees_have_not_seen(small_shop, asked, n_best):
+    batch, before = asked
+    after, rows = learnt(small_shop, n_best=n_best)(batch, before), rows_of(batch, before, n_best)
+    for query in range(len(USERS)):
+        new = rows.item[(rows.query == query) & ~rows.own]
+        others = np.setdiff1d(np.arange(32), rows.item[rows.query == query])
+        assert not len(others) or after.total[query, new].min() >= after.total[query, others].max()
+        assert after.mixed["reranker"][query].min() == 0 < after.mixed["reranker"][query].max()
+
+
+def test_what_the_trees_say_orders_the_candidates(small_shop, asked):
+    batch, before = asked
+    reranker = learnt(small_shop)
+    after, rows = reranker(batch, before), rows_of(batch, before, SMALL["n_best"])
+    said = torch.from_numpy(reranker._trees.predict(rows.features.numpy())).float() + rows.score
+    for query in range(len(USERS)):
+        of_query = rows.query == query
+        differences = after.total[query, rows.item[of_query]] - said[of_query]
+        torch.testing.assert_close(differences, differences[:1].expand_as(differences), atol=1e-5, rtol=0)
+
+
 def test_it_begins_at_the_model_s_scores(small_shop, monkeypatch):
-    given = {}
-
-    def dataset(features, bought, **options):
-        given.update(options, bought=bought, features=features)
-        return table(features, bought, **options)
-
-    table = lightgbm.Dataset
-    monkeypatch.setattr(lightgbm, "Dataset", dataset)
+    given = tables(monkeypatch)
     learnt(small_shop)
-    np.testing.assert_array_equal(given["init_score"], given["features"][:, len(HEADS)])
-    assert given["group"].sum() == len(given["bought"]) == len(given["features"])
-    assert (np.add.reduceat(given["bought"], np.cumsum([0, *given["group"][:-1]])) > 0).all(), "each list has something to be found"
-    assert (given["weight"] == 1).all()
+    ((features, bought, lists),) = given
+    np.testing.assert_array_equal(lists["init_score"], features[:, len(HEADS)])
+    assert lists["group"].sum() == len(bought) == len(features)
+    assert (np.add.reduceat(bought, np.cumsum([0, *lists["group"][:-1]])) > 0).all(), "each list has something to be found"
+    assert (lists["weight"] == 1).all()
 
 
 def test_lists_without_own_items_are_learnt_from_once_more(small_shop, monkeypatch):
-    given, table = [], lightgbm.Dataset
-    monkeypatch.setattr(lightgbm, "Dataset", lambda *args, **options: given.append((*args, options)) or table(*args, **options))
+    given = tables(monkeypatch)
     learnt(small_shop)
     learnt(small_shop, new=0.3)
     (features, bought, alone), (more, found, both) = given
@@ -159,8 +187,7 @@ def test_lists_without_own_items_are_learnt_from_once_more(small_shop, monkeypat
 
 
 def test_of_what_was_not_bought_so_many_candidates_a_query_are_drawn(small_shop, monkeypatch):
-    given, table = [], lightgbm.Dataset
-    monkeypatch.setattr(lightgbm, "Dataset", lambda *args, **options: given.append((*args, options)) or table(*args, **options))
+    given = tables(monkeypatch)
     for n in (3, 10_000):
         learnt(small_shop, n_negatives=n)
     (_, few_bought, few), (_, all_bought, every) = given
@@ -214,7 +241,8 @@ def test_trees_that_cannot_be_read_are_an_error(tmp_path, content):
 
 def test_processes_that_learnt_together_do_not_share_its_lists(small_shop, monkeypatch, tmp_path):
     learnt(small_shop).save(tmp_path / "alone.txt")
-    monkeypatch.setattr("seasonrec.data.batches.n_processes", lambda: 2)
+    for module in ("data.batches", "shares"):
+        monkeypatch.setattr(f"seasonrec.{module}.n_processes", lambda: 2)
     learnt(small_shop).save(tmp_path / "one_of_two.txt")
     assert (tmp_path / "alone.txt").read_text() == (tmp_path / "one_of_two.txt").read_text()
 
@@ -224,6 +252,28 @@ def test_numbers_that_mean_nothing_are_an_error(wrong):
     (name,) = wrong
     with pytest.raises(ConfigError, match=rf"reranker\.{name} is "):
         LambdaMART(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learnig_rate": 0.5}, r"reranker\.options\.learnig_rate: not the name of a parameter of LightGBM's"),
+        ({"num_iterations": 7}, r"reranker\.options\.num_iterations: .* has its own key here \(n_rounds\)"),
+        ({"num_leaves": "many"}, r"reranker\.options: LightGBM does not take them: .*num_leaves"),
+        ({"force_col_wise": True}, r"reranker\.options: LightGBM does not take them: .*force_col_wise"),
+    ],
+)
+def test_options_that_lightgbm_would_pass_over_or_refuse_later_are_an_error(options, message):
+    with pytest.raises(ConfigError, match=message):
+        LambdaMART(options=options)
+
+
+def test_lists_that_lightgbm_does_not_take_are_an_error(small_shop, monkeypatch):
+    monkeypatch.setattr(lightgbm, "train", lambda *_: (_ for _ in ()).throw(lightgbm.basic.LightGBMError("rows exceed 10000")))
+    reranker = LambdaMART.__new__(LambdaMART)
+    reranker.__dict__.update(_n_queries=None, _n_best=3, _n_negatives=9, _n_rounds=1, _new=0.0, _options={})
+    with pytest.raises(ConfigError, match="reranker: LightGBM cannot learn from these lists: rows exceed 10000"):
+        reranker.learn(scorer_of(small_shop), small_shop.timeline.at_week(WEEK_NOW), SAMPLING, 0)
 
 
 def test_nothing_bought_among_the_candidates_is_an_error(small_shop, monkeypatch):
@@ -239,5 +289,5 @@ def test_nothing_bought_among_the_candidates_is_an_error(small_shop, monkeypatch
     t = small_shop.timeline
     first = np.unique(t.user.astype(np.int64) * 100 + t.item, return_index=True)[1]  # nothing is bought twice
     once = Timeline(t.user[first], t.item[first], t.time[first], n_users=13, n_items=32, week_zero=t.week_zero)
-    with pytest.raises(DataError, match="nothing that was bought is among the candidates"):
+    with pytest.raises(DataError, match=r"nothing that was bought in weeks range\(55, 95\) is among the candidates"):
         LambdaMART(n_best=2).learn(scorer, once.at_week(WEEK_NOW), SAMPLING, 0)

@@ -1,13 +1,13 @@
-"""A last word by boosted trees: they begin at the joint model's scores and learn what is left to say about the best of them.
+"""A last word by boosted trees: they begin at the joint model's scores and go on learning by its own loss.
 
-Networks are smooth and few of their numbers are spent on any one case; trees split where a fact begins to matter. What trees say of an item
-is added to its score, so a recommendation still splits exactly, into what each head contributed and what the reranker did.
+Networks are smooth; trees split where a fact begins to matter. What trees say of an item is added to its score, so a recommendation still
+splits exactly, into what each head contributed and what the reranker did.
 """
 
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # Whatever lists it learns from, the same numbers come out for one seed and number of threads.
 REPEATABLE: Final = {"deterministic": True, "force_row_wise": True, "verbosity": -1}
+OWN_KEYS: Final = {"objective", "num_iterations"}  # parameters of LightGBM's that are not among the options
 N_OWN: Final = N_PAIR_FEATURES - N_USER_FEATURES
 
 
@@ -51,12 +52,12 @@ class Rows:
     own: Tensor
 
 
-def rows_of(batch: Batch, scores: Scores, n_best: int) -> Rows:
+def rows_of(batch: Batch, scores: Scores, n_best: int, demand: bool = False) -> Rows:
     """What each user has had, and the best of all other items, with what is known of them.
 
     Features: what each head contributes and the score, its distance from the query's best, from the best of what is new to the user and
     from the log of the sum of all, the log purchases of similar users and their lift, what the user's own purchases of the item say (NaN
-    where there are none), what is known of the user, and the item's demand.
+    where there are none), what is known of the user, and where asked for the item's demand.
 
     Memory: some 20 bytes x queries x items, and 4 bytes x rows x features.
 
@@ -72,10 +73,9 @@ def rows_of(batch: Batch, scores: Scores, n_best: int) -> Rows:
     among = (place >= 0).scatter(1, best.indices, True)
     query, item = among.nonzero(as_tuple=True)
     pair, score = place[query, item].long(), total[query, item]
-    similar, usual = batch.similar[query, item], batch.usual[item]
-    never = h.features.new_full((1, N_OWN), torch.nan)  # the last row, so that of pair -1
     best_new = best.values[:, 0].nan_to_num(neginf=0.0)  # of a user who has had everything
     of_query = torch.stack([total.max(1).values, best_new, total.logsumexp(1)], 1)
+    similar, usual = batch.similar[query, item], batch.usual[item]
     columns = [
         *(part.expand_as(total)[query, item] for part in scores.mixed.values()),
         score,
@@ -83,12 +83,71 @@ def rows_of(batch: Batch, scores: Scores, n_best: int) -> Rows:
         (MANY * similar).log1p(),
         lift(similar, usual),
     ]
-    known = torch.cat([h.features[:, :N_OWN], never])[pair], h.user[query], batch.demand[item]
+    never = h.features.new_full((1, N_OWN), torch.nan)  # the last row, so that of pair -1
+    known = [torch.cat([h.features[:, :N_OWN], never])[pair], h.user[query], *([batch.demand[item]] if demand else [])]
     return Rows(query, item, torch.cat([torch.stack(columns, 1), *known], 1), score, pair >= 0)
 
 
-class LambdaMART:
-    """Boosted trees that learn the order of lists, from the joint model's scores on.
+@dataclass(frozen=True)
+class Lists:
+    """What the trees learn from: the candidates of some queries, list by list.
+
+    Args:
+        features: [n, d].
+        score: the joint model's [n].
+        bought: [n].
+        own: whether the user had had the item [n].
+        stands_for: how many candidates of its list each row stands for, 1 of what was bought [n].
+        size: rows of each list [n_lists].
+        weight: of each list in the loss [n_lists].
+    """
+
+    features: NDArray[np.float32]
+    score: NDArray[np.float32]
+    bought: NDArray[np.bool_]
+    own: NDArray[np.bool_]
+    stands_for: NDArray[np.float32]
+    size: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    @staticmethod
+    def of(parts: Sequence["Lists"]) -> "Lists":
+        """All lists of several."""
+        return Lists(**{each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Lists)})
+
+    def and_without_own(self, weight: float) -> "Lists":
+        """These lists, and each once more as one in which nothing is the user's own, where something else was bought."""
+        query = np.repeat(np.arange(len(self.size)), self.size)
+        has = np.bincount(query[self.bought & ~self.own], minlength=len(self.size)) > 0
+        again = np.flatnonzero(~self.own & has[query])
+        without = Lists(
+            self.features[again],
+            self.score[again],
+            self.bought[again],
+            self.own[again],
+            self.stands_for[again],
+            size=np.bincount(query[again], minlength=len(self.size))[has],
+            weight=weight * self.weight[has],
+        )
+        return Lists.of([self, without])
+
+    def gradients(self, score: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """First and second derivatives of the cross-entropy of softmax over each list, by the score of each row, [n] each.
+
+        A bought item's term weighs 1 / sqrt(n bought in the list), as in `losses.cross_entropy`. To the second a quarter of the
+        terms' weight is added: where the model was sure and wrong it is 0, and a leaf's step, their quotient, would have no end.
+        """
+        first = np.cumsum(self.size) - self.size
+        of_list = lambda values: np.repeat(values, self.size)
+        term = self.bought * of_list(self.weight / np.sqrt(np.add.reduceat(self.bought.astype(float), first)))
+        share = self.stands_for * np.exp(score - of_list(np.maximum.reduceat(score, first)))
+        share /= of_list(np.add.reduceat(share, first))
+        expected = of_list(np.add.reduceat(term, first)) * share
+        return expected - term, expected * (1 - share) + term / 4
+
+
+class BoostedTrees:
+    """Gradient-boosted trees that learn the order of lists by cross-entropy, from the joint model's scores on.
 
     Before it has learnt, it changes nothing. It learns from weeks that the model has learnt from: one that knows them by heart says more
     there than it will know later, and the trees trust it too much.
@@ -99,15 +158,16 @@ class LambdaMART:
     Args:
         n_queries: that it learns from, drawn from the weeks that the model learns from; None for all.
         n_best: of the items that are new to a user, how many are reranked; the user's own all are.
-        n_negatives: of a query's candidates that were not bought, how many it learns from on average.
+        n_negatives: of a query's candidates that were not bought, how many it learns from, on average; they stand for the others.
         n_rounds: trees.
         new: weight of the same lists without own items, beside 1 for the whole ones.
+        demand: whether it sees the items' demand; trees learn from it by heart what was sold in the seasons that they have seen.
         options: LightGBM's own parameters, by its own names of them.
 
     Raises:
         ConfigError: a number below what it can be, or an option that LightGBM does not know or take.
 
-    Reference: Burges (2010), From RankNet to LambdaRank to LambdaMART: an overview; Ke et al. (2017), LightGBM.
+    Reference: Friedman (2001), Greedy function approximation: a gradient boosting machine; Ke et al. (2017), LightGBM.
     """
 
     def __init__(
@@ -116,8 +176,9 @@ class LambdaMART:
         n_queries: int | None = 12_000,
         n_best: int = 200,
         n_negatives: int = 100,
-        n_rounds: int = 100,
-        new: float = 0.0,
+        n_rounds: int = 60,
+        new: float = 0.2,
+        demand: bool = False,
         options: Mapping[str, Any] | None = None,
     ):
         for name, value in {"n_queries": n_queries, "n_best": n_best, "n_negatives": n_negatives, "n_rounds": n_rounds}.items():
@@ -125,8 +186,8 @@ class LambdaMART:
                 raise ConfigError(f"reranker.{name} is {value}, wanted at least 1")
         if new < 0:
             raise ConfigError(f"reranker.new is {new}, wanted a weight of 0 or more")
-        self._n_queries, self._n_best, self._n_negatives, self._n_rounds, self._new = n_queries, n_best, n_negatives, n_rounds, new
-        self._options = {"objective": "lambdarank", **(options or {}), **REPEATABLE}
+        self._n_queries, self._n_best, self._n_negatives, self._n_rounds = n_queries, n_best, n_negatives, n_rounds
+        self._new, self._demand, self._options = new, demand, {**(options or {}), **REPEATABLE}
         self._refuse_unknown_options()
         self._trees: lightgbm.Booster | None = None
 
@@ -139,7 +200,7 @@ class LambdaMART:
         """
         if self._trees is None:
             return scores
-        rows = rows_of(batch, scores, self._n_best)
+        rows = rows_of(batch, scores, self._n_best, self._demand)
         told = np.asarray(self._trees.predict(rows.features.cpu().numpy(), num_threads=torch.get_num_threads()), np.float32)
         said, added = torch.from_numpy(told).to(scores.total.device), torch.zeros_like(scores.total)
         least = said.new_full((len(added),), torch.inf).scatter_reduce(0, rows.query, said, "amin")
@@ -157,6 +218,14 @@ class LambdaMART:
         Raises:
             DataError: none of the candidates was bought.
         """
+        lists = self.lists(scorer, past, sampling, seed)
+        log.info("reranker: %d trees learn from %d lists of %d candidates in all", self._n_rounds, len(lists.size), len(lists.score))
+        derivatives: Callable = lambda score, table: lists.gradients(score)
+        options = self._options | {"objective": derivatives, "seed": seed, "num_threads": torch.get_num_threads()}
+        self._trees = lightgbm.train(options, lightgbm.Dataset(lists.features, lists.bought, init_score=lists.score), self._n_rounds)
+
+    def lists(self, scorer: JointScorer, past: AsOf, sampling: Sampling, seed: int) -> Lists:
+        """What it learns from; arguments and errors as of `learn`."""
         batches = TrainingBatches(
             past,
             sampling.weeks(past),
@@ -170,27 +239,11 @@ class LambdaMART:
         )
         rng = np.random.default_rng(seed)
         parts = [self._drawn(batch, scorer.of_batch(batch), rng) for batch in (each.to(scorer.model.device) for each in batches)]
-        features, score, bought, own, size = (np.concatenate(each) for each in zip(*parts, strict=True))
+        lists = Lists.of(parts)
         del parts
-        if not len(size):
+        if not len(lists.size):
             raise DataError(f"reranker: nothing that was bought in weeks {sampling.weeks(past)} is among the candidates")
-        weight = np.ones(len(bought), np.float32)
-        if self._new:
-            # The same queries once more, as lists in which nothing is the user's own.
-            query = np.repeat(np.arange(len(size)), size)
-            has = np.bincount(query[bought & ~own], minlength=len(size)) > 0
-            again = np.flatnonzero(~own & has[query])
-            weight = np.append(weight, np.full(len(again), self._new, np.float32))
-            size = np.append(size, np.bincount(query[again], minlength=len(size))[has])
-            features, score, bought = (np.concatenate([each, each[again]]) for each in (features, score, bought))
-        log.info("reranker: %d trees learn from %d lists of %d candidates in all", self._n_rounds, len(size), len(bought))
-        options = self._options | {"seed": seed, "num_threads": torch.get_num_threads()}
-        try:
-            self._trees = lightgbm.train(
-                options, lightgbm.Dataset(features, bought, weight=weight, group=size, init_score=score), self._n_rounds
-            )
-        except lightgbm.basic.LightGBMError as error:
-            raise ConfigError(f"reranker: LightGBM cannot learn from these lists: {error}") from error
+        return lists.and_without_own(self._new) if self._new else lists
 
     def save(self, path: Path) -> None:
         """Writes what was learnt as text."""
@@ -209,28 +262,33 @@ class LambdaMART:
             raise DataError(f"{path}: cannot be read as the trees of a reranker: {error}") from error
 
     def _refuse_unknown_options(self) -> None:
-        """LightGBM itself passes over names that it does not know: what it has understood stands in a model of one list."""
+        """LightGBM itself passes over names that it does not know: what it has understood stands in any model of its own."""
         try:
-            tried = lightgbm.train(self._options, lightgbm.Dataset(np.zeros((2, 1)), np.array([0, 1]), group=[2]), 1)
+            tried = lightgbm.train(self._options, lightgbm.Dataset(np.zeros((2, 1)), np.zeros(2)), 1)
         except (lightgbm.basic.LightGBMError, TypeError) as error:
             raise ConfigError(f"reranker.options: LightGBM does not take them: {error}") from error
-        known = set(re.findall(r"^\[(\w+): ", tried.model_to_string(), re.MULTILINE)) - {"num_iterations"}
+        known = set(re.findall(r"^\[(\w+): ", tried.model_to_string(), re.MULTILINE)) - OWN_KEYS
         if unknown := sorted(set(self._options) - known):
             raise ConfigError(
-                f"reranker.options.{unknown[0]}: not the name of a parameter of LightGBM's, or one that has its own key here (n_rounds)"
+                f"reranker.options.{unknown[0]}: not the name of a parameter of LightGBM's, or one that is set here in another way"
             )
 
-    def _drawn(self, batch: Batch, scores: Scores, rng: np.random.Generator) -> tuple[NDArray, ...]:
-        """Features, score, whether it was bought and whether the user had had it of the candidates that are learnt from, [n] each, and how
-        many each query has; only of queries with a bought one.
-        """
-        rows, n = rows_of(batch, scores, self._n_best), len(batch.user)
+    def _drawn(self, batch: Batch, scores: Scores, rng: np.random.Generator) -> Lists:
+        """The candidates of a batch that are learnt from; only of queries with a bought one."""
+        rows, n = rows_of(batch, scores, self._n_best, self._demand), len(batch.user)
         truth = torch.zeros(scores.total.shape, dtype=torch.bool)
         truth[batch.truth_query.cpu(), batch.truth_column.cpu()] = True
         bought, query = truth[rows.query.cpu(), rows.item.cpu()].numpy(), rows.query.cpu().numpy()
-        found = np.bincount(query[bought], minlength=n) > 0
-        share = self._n_negatives / np.maximum(np.bincount(query, minlength=n), 1)
-        kept = np.flatnonzero(found[query] & (bought | (rng.random(len(query)) < share[query])))
-        size = np.bincount(query[kept], minlength=n)
-        features, score, own = rows.features.cpu().numpy(), rows.score.cpu().numpy(), rows.own.cpu().numpy()
-        return features[kept], score[kept], bought[kept], own[kept], size[found]
+        n_bought, n_rows = np.bincount(query[bought], minlength=n), np.bincount(query, minlength=n)
+        share = np.minimum(self._n_negatives / np.maximum(n_rows - n_bought, 1), 1)[query]
+        kept = np.flatnonzero((n_bought > 0)[query] & (bought | (rng.random(len(query)) < share)))
+        size = np.bincount(query[kept], minlength=n)[n_bought > 0]
+        return Lists(
+            rows.features.cpu().numpy()[kept],
+            rows.score.cpu().numpy()[kept],
+            bought[kept],
+            rows.own.cpu().numpy()[kept],
+            np.where(bought, 1, 1 / share).astype(np.float32)[kept],
+            size,
+            weight=np.ones(len(size), np.float32),
+        )

@@ -12,9 +12,9 @@ import seasonrec
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments.config import check_config
 from seasonrec.experiments.record import read_table
-from seasonrec.joint.reranker import LambdaMART
+from seasonrec.joint.reranker import BoostedTrees
 
-RERANKED = ["reranker=lambdamart", "reranker.n_rounds=20", "reranker.n_best=30", "reranker.options.min_data_in_leaf=10"]
+RERANKED = ["reranker=boosted_trees", "reranker.n_rounds=20", "reranker.n_best=30", "reranker.options.min_data_in_leaf=10"]
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +60,13 @@ def test_a_resumed_run_learns_no_tree_again(reranked, command, tmp_path, monkeyp
     again = shutil.copytree(reranked, tmp_path / "again")
     shutil.rmtree(again / "lists")
     (again / "fits/final/reranker.txt").unlink()
-    weeks, learn = [], LambdaMART.learn
+    weeks, learn = [], BoostedTrees.learn
 
     def counted(self, scorer, past, *others):
         weeks.append(past.week)
         learn(self, scorer, past, *others)
 
-    monkeypatch.setattr(LambdaMART, "learn", counted)
+    monkeypatch.setattr(BoostedTrees, "learn", counted)
     command("train", f"resume={again}")
     assert weeks == [62], "those of the final fit were lost, those of the selection fit were not"
     assert (again / "lists/joint.parquet").read_bytes() == (reranked / "lists/joint.parquet").read_bytes()
@@ -79,7 +79,7 @@ def test_a_selection_alone_is_reranked_too(reranked, command, words, tmp_path):
 
 def test_a_run_that_ranks_nothing_takes_no_reranker(command, words, capsys):
     with pytest.raises(SystemExit):
-        command("train", *words, "stage=ratings", "reranker=lambdamart")
+        command("train", *words, "stage=ratings", "reranker=boosted_trees")
     assert "stage=ratings predicts ratings and ranks nothing that could be reranked; give reranker=none" in capsys.readouterr().err
 
 
@@ -88,7 +88,7 @@ def test_a_reranker_whose_package_is_missing_says_how_to_install_it(composed, mo
     monkeypatch.delitem(sys.modules, "seasonrec.joint.reranker")
     monkeypatch.delattr("seasonrec.joint.reranker")
     with pytest.raises(ConfigError, match=r"^reranker\._target_: cannot import .*lightgbm.*; pip install 'seasonrec\[trees\]'$"):
-        check_config(composed("reranker=lambdamart"))
+        check_config(composed("reranker=boosted_trees"))
 
 
 def test_a_run_whose_trees_are_missing_has_no_final_model(reranked, tmp_path):

@@ -17,8 +17,10 @@ from seasonrec.heads.seasonal import AsOfDemand
 from seasonrec.joint.datamodule import Sampling
 from seasonrec.joint.mixer import Weighted
 from seasonrec.joint.model import JointModel
-from seasonrec.joint.reranker import LambdaMART, rows_of
+from seasonrec.joint.module import truth_of
+from seasonrec.joint.reranker import BoostedTrees, rows_of
 from seasonrec.joint.scorer import JointScorer
+from seasonrec.losses import cross_entropy
 
 HEADS = {"seasonal": AsOfDemand, "cf": Factors, "repeat": Repeat, "content": ProfileText}
 WEEK_NOW, USERS = 95, np.array([3, -1, 12, 0])
@@ -37,22 +39,9 @@ def scorer_of(shop, reranker=None):
 
 def learnt(shop, week=WEEK_NOW, seed=0, **options):
     """A reranker that has learnt from the weeks before one."""
-    reranker = LambdaMART(**SMALL | options)
+    reranker = BoostedTrees(**SMALL | options)
     reranker.learn(scorer_of(shop), shop.timeline.at_week(week), SAMPLING, seed)
     return reranker
-
-
-def tables(monkeypatch):
-    """A list of what LightGBM is given to learn from: features, what was bought, and all else by name."""
-    given, table = [], lightgbm.Dataset
-
-    def kept(*args, **options):
-        if "weight" in options:  # otherwise its options are tried
-            given.append((*args, options))
-        return table(*args, **options)
-
-    monkeypatch.setattr(lightgbm, "Dataset", kept)
-    return given
 
 
 @pytest.fixture
@@ -74,10 +63,10 @@ def test_candidates_are_what_the_user_has_had_and_the_best_of_the_rest(small_sho
     assert rows.query.tolist() == sorted(rows.query.tolist())
 
 
-def test_trees_see_what_heads_say_and_what_is_known_of_user_pair_and_item(asked):
+def test_trees_see_what_heads_say_and_what_is_known_of_user_and_pair(asked):
     batch, scores = asked
     rows, h, n_own = rows_of(batch, scores, n_best=4), batch.history, N_PAIR_FEATURES - N_USER_FEATURES
-    assert rows.features.shape == (len(rows.item), len(HEADS) + 6 + n_own + N_USER_FEATURES + batch.demand.shape[1])
+    assert rows.features.shape == (len(rows.item), len(HEADS) + 6 + n_own + N_USER_FEATURES)
     for at in range(0, len(rows.item), 7):
         query, item = int(rows.query[at]), int(rows.item[at])
         total = scores.total[query]
@@ -90,7 +79,7 @@ def test_trees_see_what_heads_say_and_what_is_known_of_user_pair_and_item(asked)
         pair = [n for n in range(len(h.item)) if (int(h.query[n]), int(h.item[n])) == (query, item)]
         own = h.features[pair[0], :n_own].tolist() if pair else [np.nan] * n_own
         wanted = [*heads, *against, float(total[item] - total.logsumexp(0)), *of_others, *own]
-        wanted += [*h.user[query].tolist(), *batch.demand[item].tolist()]
+        wanted += h.user[query].tolist()
         np.testing.assert_allclose(rows.features[at], wanted, rtol=1e-5, atol=1e-5)
         assert float(rows.score[at]) == pytest.approx(heads[0] + heads[1] + heads[2] + heads[3], abs=1e-5)
 
@@ -111,7 +100,7 @@ def test_of_a_user_who_has_had_everything_nothing_is_new(small_shop):
 
 def test_before_it_has_learnt_it_changes_nothing(small_shop):
     now = small_shop.timeline.at_week(WEEK_NOW)
-    with_trees, without = scorer_of(small_shop, LambdaMART()), scorer_of(small_shop)
+    with_trees, without = scorer_of(small_shop, BoostedTrees()), scorer_of(small_shop)
     np.testing.assert_array_equal(with_trees.scores(USERS, now), without.scores(USERS, now))
     assert list(with_trees.explained(USERS, now).mixed) == list(HEADS)
 
@@ -137,7 +126,8 @@ def test_no_candidate_falls_behind_what_the_trees_have_not_seen(small_shop, aske
         new = rows.item[(rows.query == query) & ~rows.own]
         others = np.setdiff1d(np.arange(32), rows.item[rows.query == query])
         assert not len(others) or after.total[query, new].min() >= after.total[query, others].max()
-        assert after.mixed["reranker"][query].min() == 0 < after.mixed["reranker"][query].max()
+        assert after.mixed["reranker"][query].min() == 0
+    assert after.mixed["reranker"].max() > 0
 
 
 def test_what_the_trees_say_orders_the_candidates(small_shop, asked):
@@ -151,50 +141,108 @@ def test_what_the_trees_say_orders_the_candidates(small_shop, asked):
         torch.testing.assert_close(differences, differences[:1].expand_as(differences), atol=1e-5, rtol=0)
 
 
-def test_it_begins_at_the_model_s_scores(small_shop, monkeypatch):
-    given = tables(monkeypatch)
-    learnt(small_shop)
-    ((features, bought, lists),) = given
-    np.testing.assert_array_equal(lists["init_score"], features[:, len(HEADS)])
-    assert lists["group"].sum() == len(bought) == len(features)
-    assert (np.add.reduceat(bought, np.cumsum([0, *lists["group"][:-1]])) > 0).all(), "each list has something to be found"
-    assert (lists["weight"] == 1).all()
+def lists_of(shop, **options):
+    """What a reranker learns from."""
+    return BoostedTrees(**SMALL | options).lists(scorer_of(shop), shop.timeline.at_week(WEEK_NOW), SAMPLING, 0)
 
 
-def test_lists_without_own_items_are_learnt_from_once_more(small_shop, monkeypatch):
-    given = tables(monkeypatch)
-    learnt(small_shop)
-    learnt(small_shop, new=0.3)
-    (features, bought, alone), (more, found, both) = given
-    n, n_lists = len(bought), len(alone["group"])
-    np.testing.assert_array_equal(more[:n], features)
-    np.testing.assert_array_equal(both["group"][:n_lists], alone["group"])
-    np.testing.assert_array_equal(both["weight"], np.float32([1] * n + [0.3] * (len(found) - n)))
+def split(values, size):
+    """Rows list by list."""
+    return np.split(values, np.cumsum(size)[:-1])
+
+
+def test_each_list_is_a_query_s_candidates_with_something_to_be_found(small_shop):
+    lists = lists_of(small_shop, n_best=1, n_negatives=10_000, new=0)
+    np.testing.assert_array_equal(lists.score, lists.features[:, len(HEADS)])
+    assert lists.size.sum() == len(lists.features) == len(lists.bought) == len(lists.own)
+    assert all(bought.any() for bought in split(lists.bought, lists.size))
+    assert (lists.stands_for == 1).all(), "all candidates are there"
+    assert (lists.weight == 1).all()
     # The user's own purchases are those with something known of them.
-    had = ~np.isnan(features[:, len(HEADS) + 6])
-    wanted, at = [], 0
-    for size in alone["group"]:
-        rows = np.arange(at, at + size)
-        new = rows[~had[rows]]
-        if bought[new].any():
+    np.testing.assert_array_equal(lists.own, ~np.isnan(lists.features[:, len(HEADS) + 6]))
+    queries = small_shop.timeline.queries(range(55, WEEK_NOW))
+    assert 0 < len(queries) - len(lists.size) < 60, "a query is left out where all that was bought is new and not the best"
+
+
+def test_lists_without_own_items_are_learnt_from_once_more(small_shop):
+    alone, both = lists_of(small_shop, new=0), lists_of(small_shop, new=0.3)
+    n, n_lists = len(alone.bought), len(alone.size)
+    wanted = []
+    for rows in split(np.arange(n), alone.size):
+        new = [row for row in rows if not alone.own[row]]
+        if any(alone.bought[row] for row in new):
             wanted.append(new)
-        at += size
+    again = np.concatenate(wanted).astype(int)
     assert 0 < len(wanted) < n_lists
-    np.testing.assert_array_equal(both["group"][n_lists:], [len(rows) for rows in wanted])
-    np.testing.assert_array_equal(more[n:], features[np.concatenate(wanted)])
-    np.testing.assert_array_equal(found[n:], bought[np.concatenate(wanted)])
-    np.testing.assert_array_equal(both["init_score"][n:], features[np.concatenate(wanted), len(HEADS)])
+    np.testing.assert_array_equal(both.size, [*alone.size, *map(len, wanted)])
+    np.testing.assert_array_equal(both.weight, np.float32([1] * n_lists + [0.3] * len(wanted)))
+    for name in ("features", "score", "bought", "own", "stands_for"):
+        values = getattr(alone, name)
+        np.testing.assert_array_equal(getattr(both, name), np.concatenate([values, values[again]]))
 
 
-def test_of_what_was_not_bought_so_many_candidates_a_query_are_drawn(small_shop, monkeypatch):
-    given = tables(monkeypatch)
-    for n in (3, 10_000):
-        learnt(small_shop, n_negatives=n)
-    (_, few_bought, few), (_, all_bought, every) = given
-    assert few_bought.sum() == all_bought.sum(), "what was bought is always there"
-    assert len(few["group"]) == len(every["group"])
-    n_negatives = (~few_bought).sum() / len(few["group"])
-    assert 2 < n_negatives < 3 < (~all_bought).sum() / len(every["group"]), "3 of all candidates, less what was bought"
+def test_those_that_are_drawn_of_what_was_not_bought_stand_for_all(small_shop):
+    few, every = lists_of(small_shop, n_negatives=3, new=0), lists_of(small_shop, n_negatives=10_000, new=0)
+    assert few.bought.sum() == every.bought.sum(), "what was bought is always there"
+    assert len(few.size) == len(every.size)
+    assert 2.7 < (~few.bought).sum() / len(few.size) < 3.3
+    assert (few.stands_for[few.bought] == 1).all()
+    assert few.stands_for[~few.bought].sum() == pytest.approx((~every.bought).sum(), rel=0.05)
+    of_list = [
+        (size, each.max())
+        for size, each in zip(
+            every.size - np.add.reduceat(every.bought, np.cumsum(every.size) - every.size), split(few.stands_for, few.size), strict=True
+        )
+    ]
+    assert all(most in (1, pytest.approx(size / 3)) for size, most in of_list), "3 of so many stand for a third of them each"
+
+
+def test_derivatives_are_those_of_the_cross_entropy(small_shop):
+    lists = lists_of(small_shop, n_negatives=3, new=0.3)
+    score = torch.tensor(lists.score, dtype=torch.float64, requires_grad=True)
+    loss, at = torch.zeros((), dtype=torch.float64), 0
+    for size, weight in zip(lists.size, lists.weight, strict=True):
+        rows = slice(at, at + size)
+        logits = score[rows] + torch.tensor(lists.stands_for[rows]).double().log()
+        bought = torch.from_numpy(lists.bought[rows])
+        loss = loss + float(weight) / bought.sum().sqrt() * (logits.logsumexp(0) - score[rows][bought]).sum()
+        at += size
+    (wanted,) = torch.autograd.grad(loss, score, create_graph=True)
+    first, second = lists.gradients(lists.score.astype(np.float64))
+    np.testing.assert_allclose(first, wanted.detach(), atol=1e-6)
+    for row in range(0, len(score), 211):
+        (curvature,) = torch.autograd.grad(wanted[row], score, retain_graph=True)
+        weight = np.repeat(lists.weight / np.sqrt(np.add.reduceat(lists.bought, np.cumsum(lists.size) - lists.size)), lists.size)[row]
+        assert second[row] == pytest.approx(float(curvature[row]) + lists.bought[row] * weight / 4, abs=1e-6)
+
+
+def test_the_gradient_is_that_of_the_model_s_own_loss_where_all_candidates_are_there(small_shop, asked):
+    # Of one week and the whole catalogue, so that both see the same lists.
+    batch, scorer = small_shop.training_batch(WEEK_NOW), scorer_of(small_shop)
+    scores = scorer.of_batch(batch)
+    lists = BoostedTrees(n_best=32, n_negatives=10_000)._drawn(batch, scores, np.random.default_rng(0))
+    assert (lists.size == 32).all()
+    total = scores.total.double().requires_grad_()
+    truth = truth_of(batch)
+    (wanted,) = torch.autograd.grad(cross_entropy(total, truth), total)
+    first, _ = lists.gradients(lists.score.astype(np.float64))
+    weights = torch.bincount(truth.query).double().sqrt().sum()  # the loss is a mean
+    np.testing.assert_allclose(first.reshape(-1, 32) / float(weights), wanted, atol=1e-7)
+
+
+def test_it_begins_at_the_model_s_scores(small_shop, monkeypatch):
+    given, table = [], lightgbm.Dataset
+    monkeypatch.setattr(lightgbm, "Dataset", lambda *args, **options: given.append(options) or table(*args, **options))
+    learnt(small_shop)
+    np.testing.assert_array_equal(given[-1]["init_score"], lists_of(small_shop).score)
+
+
+def test_demand_is_seen_where_it_is_asked_for(asked):
+    batch, scores = asked
+    without, having = (rows_of(batch, scores, 4, demand) for demand in (False, True))
+    n = without.features.shape[1]
+    np.testing.assert_array_equal(having.features[:, :n], without.features)
+    np.testing.assert_array_equal(having.features[:, n:], batch.demand[having.item])
 
 
 def test_it_learns_what_the_model_does_not_know(small_shop):
@@ -224,7 +272,7 @@ def test_the_future_changes_no_tree(small_shop, tmp_path):
 
 def test_what_is_read_back_says_the_same(small_shop, asked, tmp_path):
     batch, scores = asked
-    reranker, again = learnt(small_shop), LambdaMART(**SMALL)
+    reranker, again = learnt(small_shop), BoostedTrees(**SMALL)
     reranker.save(tmp_path / "trees.txt")
     again.load(tmp_path / "trees.txt")
     assert torch.equal(again(batch, scores).total, reranker(batch, scores).total)
@@ -236,7 +284,7 @@ def test_trees_that_cannot_be_read_are_an_error(tmp_path, content):
     if content:
         path.write_text(content)
     with pytest.raises(DataError, match=r"trees\.txt: cannot be read as the trees of a reranker"):
-        LambdaMART().load(path)
+        BoostedTrees().load(path)
 
 
 def test_processes_that_learnt_together_do_not_share_its_lists(small_shop, monkeypatch, tmp_path):
@@ -251,29 +299,22 @@ def test_processes_that_learnt_together_do_not_share_its_lists(small_shop, monke
 def test_numbers_that_mean_nothing_are_an_error(wrong):
     (name,) = wrong
     with pytest.raises(ConfigError, match=rf"reranker\.{name} is "):
-        LambdaMART(**wrong)
+        BoostedTrees(**wrong)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"learnig_rate": 0.5}, r"reranker\.options\.learnig_rate: not the name of a parameter of LightGBM's"),
-        ({"num_iterations": 7}, r"reranker\.options\.num_iterations: .* has its own key here \(n_rounds\)"),
+        ({"num_iterations": 7}, r"reranker\.options\.num_iterations: .* set here in another way"),
+        ({"objective": "regression"}, r"reranker\.options\.objective: .* set here in another way"),
         ({"num_leaves": "many"}, r"reranker\.options: LightGBM does not take them: .*num_leaves"),
         ({"force_col_wise": True}, r"reranker\.options: LightGBM does not take them: .*force_col_wise"),
     ],
 )
 def test_options_that_lightgbm_would_pass_over_or_refuse_later_are_an_error(options, message):
     with pytest.raises(ConfigError, match=message):
-        LambdaMART(options=options)
-
-
-def test_lists_that_lightgbm_does_not_take_are_an_error(small_shop, monkeypatch):
-    monkeypatch.setattr(lightgbm, "train", lambda *_: (_ for _ in ()).throw(lightgbm.basic.LightGBMError("rows exceed 10000")))
-    reranker = LambdaMART.__new__(LambdaMART)
-    reranker.__dict__.update(_n_queries=None, _n_best=3, _n_negatives=9, _n_rounds=1, _new=0.0, _options={})
-    with pytest.raises(ConfigError, match="reranker: LightGBM cannot learn from these lists: rows exceed 10000"):
-        reranker.learn(scorer_of(small_shop), small_shop.timeline.at_week(WEEK_NOW), SAMPLING, 0)
+        BoostedTrees(options=options)
 
 
 def test_nothing_bought_among_the_candidates_is_an_error(small_shop, monkeypatch):
@@ -290,4 +331,4 @@ def test_nothing_bought_among_the_candidates_is_an_error(small_shop, monkeypatch
     first = np.unique(t.user.astype(np.int64) * 100 + t.item, return_index=True)[1]  # nothing is bought twice
     once = Timeline(t.user[first], t.item[first], t.time[first], n_users=13, n_items=32, week_zero=t.week_zero)
     with pytest.raises(DataError, match=r"nothing that was bought in weeks range\(55, 95\) is among the candidates"):
-        LambdaMART(n_best=2).learn(scorer, once.at_week(WEEK_NOW), SAMPLING, 0)
+        BoostedTrees(n_best=2).learn(scorer, once.at_week(WEEK_NOW), SAMPLING, 0)

@@ -20,6 +20,7 @@ from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.scorer import Scorer
+from seasonrec.experiments.config import resolve
 from seasonrec.experiments.devices import device_of
 from seasonrec.heads.head import Sizes
 from seasonrec.joint.model import JointModel
@@ -93,7 +94,8 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
         similar: of another model of the same data; None: its own.
 
     Raises:
-        ConfigError: a head of positive weight has no loss, no head takes part, or one is called as the reranker's part of a score is.
+        ConfigError: a head of positive weight has no loss, no head takes part, one is called as the reranker's part of a score is, or
+            the reranker's package is missing.
     """
     loss: JointLoss = instantiate(cfg.loss, _convert_="all")
     configured = instantiate(cfg.model.get("heads")) or {}  # head/...=none for all of them leaves no such key
@@ -119,7 +121,10 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
     model = JointModel(texts, sizes, {task: configured[task] for task in loss.active(configured)}, instantiate(cfg.mixer))
     reads_words = any(getattr(part, "reads_user_words", False) for part in model.heads.modules())
     words = UserWords(dataset, texts.item_words(), **cfg.model.user_words) if reads_words else None
-    return Joint(model, Batcher(moments, similar or similar_users_of(cfg), words), loss, instantiate(cfg.get("reranker") or None))
+    reranker = cfg.get("reranker") or None
+    if reranker:
+        resolve(reranker["_target_"], "reranker")  # a run may be loaded where the package that it needs is missing
+    return Joint(model, Batcher(moments, similar or similar_users_of(cfg), words), loss, instantiate(reranker))
 
 
 def baseline_nodes(cfg: DictConfig, learns: bool) -> dict[str, DictConfig]:

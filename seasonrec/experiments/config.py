@@ -355,7 +355,7 @@ def _(node: list, path: str) -> None:
 
 def _check_call(node: Mapping[str, Any], path: str) -> None:
     target = node["_target_"]
-    parameters = _parameters(_resolve(target, path))
+    parameters = _parameters(resolve(target, path))
     if parameters is None:
         return
     given = {str(key) for key in node} - HYDRA_KEYS
@@ -371,7 +371,7 @@ def _check_call(node: Mapping[str, Any], path: str) -> None:
             raise ConfigError(f"{path}: {target} needs the argument {each.name!r}; add {path}.{each.name}")
 
 
-def _resolve(target: object, path: str) -> Callable:
+def resolve(target: object, path: str) -> Callable:
     """The class or function that a `_target_` names.
 
     Raises:

@@ -83,12 +83,14 @@ def test_a_run_that_ranks_nothing_takes_no_reranker(command, words, capsys):
     assert "stage=ratings predicts ratings and ranks nothing that could be reranked; give reranker=none" in capsys.readouterr().err
 
 
-def test_a_reranker_whose_package_is_missing_says_how_to_install_it(composed, monkeypatch):
+def test_a_reranker_whose_package_is_missing_says_how_to_install_it(composed, joint, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     monkeypatch.delitem(sys.modules, "seasonrec.joint.reranker")
     monkeypatch.delattr("seasonrec.joint.reranker")
     with pytest.raises(ConfigError, match=r"^reranker\._target_: cannot import .*lightgbm.*; pip install 'seasonrec\[trees\]'$"):
         check_config(composed("reranker=boosted_trees"))
+    with pytest.raises(ConfigError, match=r"pip install 'seasonrec\[trees\]'$"):
+        joint("reranker=boosted_trees")
 
 
 def test_a_run_whose_trees_are_missing_has_no_final_model(reranked, tmp_path):

@@ -5,7 +5,6 @@ warning, and from then on it is left alone. Only what the user can mend before a
 """
 
 import logging
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,9 +33,6 @@ NEEDS: Final = {
     "MLFlowLogger": ("mlflow", "pip install mlflow"),
     "TensorBoardLogger": ("tensorboard", "pip install 'seasonrec[tensorboard]'"),
 }
-# How many seconds W&B waits for its service, unless the environment says otherwise. Its own 30 and 90 are too few on a busy machine or
-# a cold disk, and a run whose service is late is lost to W&B for good.
-PATIENCE: Final = {"WANDB__SERVICE_WAIT": "300", "WANDB_INIT_TIMEOUT": "300"}
 # The argument by which a logger goes on with a run that it began.
 CONTINUES: Final = {"WandbLogger": "id", "MLFlowLogger": "run_id"}
 
@@ -57,8 +53,6 @@ class Trackers:
 
     def __init__(self, loggers: Mapping[str, DictConfig], folder: Path):
         self._folder = folder
-        for name, seconds in PATIENCE.items():
-            os.environ.setdefault(name, seconds)
         earlier = read_record(folder) if (folder / RECORD).exists() else {}
         self._trackers = [Tracker(name, _call(name, node, earlier, folder)) for name, node in loggers.items()]
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import os
 import shutil
 import sys
 import time
@@ -247,19 +246,6 @@ def test_a_failing_wandb_does_not_stop_a_fit(composed, joint, selection_fit, tmp
     assert len(warnings) == 1
     assert warnings[0].startswith(f"logger.wandb has failed and is left out, the run goes on: {error}: ")
     assert read_record(tmp_path)["status"] == "finished"
-
-
-@pytest.mark.parametrize(("told", "waits"), [({}, (300, 300)), ({"WANDB__SERVICE_WAIT": "7", "WANDB_INIT_TIMEOUT": "8"}, (7, 8))])
-def test_wandb_waits_five_minutes_for_its_service_unless_told_otherwise(tmp_path, monkeypatch, told, waits):
-    for name in tracking.PATIENCE:
-        monkeypatch.setenv(name, "")  # known to monkeypatch, so that what Trackers sets is undone
-        monkeypatch.delenv(name)
-    for name, seconds in told.items():
-        monkeypatch.setenv(name, seconds)
-    Trackers({}, tmp_path)
-    settings = wandb.Settings()
-    settings.update_from_env_vars(os.environ)
-    assert (settings.x_service_wait, settings.init_timeout) == waits
 
 
 def test_a_run_that_fails_is_failed_in_wandb_too(tmp_path, monkeypatch):

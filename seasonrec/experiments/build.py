@@ -121,7 +121,7 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
     model = JointModel(texts, sizes, {task: configured[task] for task in loss.active(configured)}, instantiate(cfg.mixer))
     reads_words = any(getattr(part, "reads_user_words", False) for part in model.heads.modules())
     words = UserWords(dataset, texts.item_words(), **cfg.model.user_words) if reads_words else None
-    reranker = cfg.get("reranker") or None
+    reranker = cfg.get("reranker")
     if reranker:
         resolve(reranker["_target_"], "reranker")  # a run may be loaded where the package that it needs is missing
     return Joint(model, Batcher(moments, similar or similar_users_of(cfg), words), loss, instantiate(reranker))

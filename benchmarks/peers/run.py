@@ -1,8 +1,8 @@
 """One peer on one data set, judged as everything else is: python benchmarks/peers/run.py lightgbm data=online_retail_ii data.path=FILE
 
-The words after the peer's name are overrides of `seasonrec evaluate` (data, seed, n_threads, paths.output, ...). The run's folder
-outputs/peers/<peer>/<time> holds lists/<peer>.parquet, metrics.csv, weeks.csv and run.json, with the peer's own record under facts; of one
-that predicts ratings, metrics.csv and run.json.
+The words after the peer's name are overrides of `seasonrec evaluate` (data, seed, n_threads, eval=rolling, paths.output, ...). The
+run's folder outputs/peers/<peer>/<time> holds lists/<peer>.parquet, metrics.csv, weeks.csv and run.json, with the peer's own record under
+facts; of one that predicts ratings, metrics.csv and run.json.
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
@@ -29,8 +30,9 @@ from seasonrec.experiments import cli
 from seasonrec.experiments.build import dataset_of, texts_of
 from seasonrec.experiments.config import SCHEMAS, check_config
 from seasonrec.experiments.judge import SPLITS
-from seasonrec.experiments.record import RunRecord
-from seasonrec.experiments.train import begin, judge_of, plain_config
+from seasonrec.experiments.record import RunRecord, plain_config
+from seasonrec.experiments.rolling import roll
+from seasonrec.experiments.train import begin, judge_of
 
 HERE: Final = Path(__file__).parent
 
@@ -68,7 +70,7 @@ def main() -> None:
     cfg = config_of(name, overrides)
     begin(cfg)
     with cli.plain_errors():
-        print(run(name, cfg))
+        roll(cfg, partial(run, name), judge_of) if cfg.eval.rolling else print(run(name, cfg))
 
 
 def config_of(name: str, overrides: list[str]) -> DictConfig:

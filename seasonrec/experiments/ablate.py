@@ -23,6 +23,7 @@ from seasonrec.experiments.aggregate import (
     WIDTH,
     FinishedRun,
     Row,
+    dataset_behind,
     evaluations_of,
     notes_of,
     split_of,
@@ -127,7 +128,7 @@ def judge(ablation: DictConfig, folder: Path, rows: Sequence[Row], failed: Seque
     """Compares the variants' lists with the whole model's on the queries that all have; prints and writes what comes out."""
     whole, *_ = rows
     split = split_of(None, [run for row in rows for run in row.runs])
-    runs = common(evaluations_of(rows, whole, split))
+    runs = common(evaluations_of(rows, dataset_behind(whole), split))
     means = {name: mean_evaluation(each) for name, each in runs.items()}
     others = {name: each for name, each in means.items() if name != WHOLE}
     tests = compare(means[WHOLE], others, n_resamples=ablation.n_resamples) if others else None

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 from omegaconf import DictConfig
 from rich.console import Console
 
+from seasonrec.data.dataset import Dataset
 from seasonrec.errors import ConfigError, DataError, SeasonrecError
 from seasonrec.evaluation.evaluate import Evaluation, evaluate
 from seasonrec.evaluation.labels import season_labels
@@ -19,6 +20,7 @@ from seasonrec.evaluation.lists import read_lists
 from seasonrec.evaluation.seeds import mean_evaluation, over_seeds
 from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import differences, grid, selection_score
+from seasonrec.experiments import rolling
 from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.config import nearest
 from seasonrec.experiments.recommender import moved, unchanged
@@ -68,8 +70,23 @@ class Row:
     @property
     def summary(self) -> pl.DataFrame:
         """Means over the runs, in the form of a metrics table."""
-        summary = over_seeds([run.metrics.filter(method=self.method) for run in self.runs])
-        return summary.select(pl.lit(self.name).alias("method"), pl.all())
+        return self.mean([run.metrics for run in self.runs])
+
+    def mean(self, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """The method's means over tables of the runs', under the row's name."""
+        return over_seeds([table.filter(method=self.method) for table in tables]).select(pl.lit(self.name).alias("method"), pl.all())
+
+
+class Judged(NamedTuple):
+    """What paired tests compare.
+
+    Args:
+        dataset: behind the rows.
+        pair: the reference, and the other rows by name.
+    """
+
+    dataset: Dataset
+    pair: tuple[Evaluation, dict[str, Evaluation]]
 
 
 def report(cfg: DictConfig) -> pl.DataFrame:
@@ -86,9 +103,12 @@ def report(cfg: DictConfig) -> pl.DataFrame:
     summary = pl.concat([row.summary for row in rows])
     split = split_of(cfg.split, runs)
     against = reference_of(cfg.reference, rows, summary)
-    tests = compared(rows, against, split, cfg.n_resamples, cfg.data) if cfg.n_resamples and len(rows) > 1 else None
-    folder = Path(cfg.output)
-    write(folder, rows, summary, tests, split, against, notes_of(rows, tests, against, cfg.n_resamples))
+    parts, folder = parts_of(rows), Path(cfg.output)
+    judged = judged_again(rows, against, split, cfg.data) if cfg.n_resamples and len(rows) > 1 else None
+    tests = None if judged is None else compare(*judged.pair, n_resamples=cfg.n_resamples)
+    write(folder, rows, summary, tests, split, against, notes_of(rows, tests, against, cfg.n_resamples), parts)
+    if judged is not None and parts is not None and split == "test":
+        rolling.by_quarter(*judged.pair, judged.dataset, cfg.n_resamples).write_csv(folder / rolling.TESTS)
     console = Console(width=WIDTH)
     console.print(grid(summary, split).rich())
     if tests is not None:
@@ -251,33 +271,53 @@ def reference_of(asked: str | None, rows: Sequence[Row], summary: pl.DataFrame) 
     return max(candidates, key=lambda row: selection_score(validation.filter(method=row.name), scale))
 
 
-def compared(rows: Sequence[Row], against: Row, split: str, n_resamples: int, data: Mapping[str, Any] | None = None) -> pl.DataFrame | None:
-    """The reference against each other row, query by query, by `compare`; None, with a warning, where the data cannot be read.
+def parts_of(rows: Sequence[Row]) -> pl.DataFrame | None:
+    """Means over the runs by cut-off and quarter, which stand in column split; None unless all runs have several cut-offs."""
+    means = []
+    for row in rows:
+        tables = [table for run in row.runs if (table := read_table(run.folder, rolling.TABLE)) is not None]
+        if len(tables) < len(row.runs):
+            return None
+        means.append(row.mean(tables))
+    return pl.concat(means)
 
-    The values of a query are averaged over seeds first: what is tested is whether other users would say the same.
+
+def judged_again(rows: Sequence[Row], against: Row, split: str, data: Mapping[str, Any] | None = None) -> Judged | None:
+    """The reference and the other rows, judged query by query; None, with a warning, where the data cannot be read.
+
+    The values of a query are averaged over seeds: what is tested is whether other users would say the same.
 
     Args:
-        data: as in `evaluations_of`.
+        data: keys of the reference's data config that have other values here, where the file has moved.
     """
     try:
-        judged = {name: mean_evaluation(of_runs) for name, of_runs in evaluations_of(rows, against, split, data).items()}
+        dataset = dataset_behind(against, data)
+        judged = {name: mean_evaluation(of_runs) for name, of_runs in evaluations_of(rows, dataset, split).items()}
     except (SeasonrecError, OSError) as error:
         log.warning("no tests, for the truth of the lists cannot be read: %s", error)
         return None
-    return compare(judged.pop(against.name), judged, n_resamples=n_resamples)
+    return Judged(dataset, (judged.pop(against.name), judged))
 
 
-def evaluations_of(rows: Sequence[Row], against: Row, split: str, data: Mapping[str, Any] | None = None) -> dict[str, list[Evaluation]]:
-    """The lists of each row once more, run by run: all by the truth and the labels of the reference's data.
+def dataset_behind(row: Row, data: Mapping[str, Any] | None = None) -> Dataset:
+    """The data of a row's runs.
 
     Args:
         data: keys of its data config that have other values here, where the file has moved.
 
     Raises:
-        DataError: lists or data that are gone, or lists of other data.
+        DataError: they are gone, or have changed since.
     """
-    first = against.runs[0]
-    dataset = unchanged(dataset_of(moved(first.record["config"], data)), first.folder)
+    first, *_ = row.runs
+    return unchanged(dataset_of(moved(first.record["config"], data)), first.folder)
+
+
+def evaluations_of(rows: Sequence[Row], dataset: Dataset, split: str) -> dict[str, list[Evaluation]]:
+    """The lists of each row once more, run by run: all by the same truth and labels.
+
+    Raises:
+        DataError: lists that are gone, or of other data.
+    """
     seasons = season_labels(dataset)
     place = Path("lists") / ("" if split == "test" else split)
     judged = lambda path: evaluate(read_lists(path, dataset), dataset.timeline, seasons)
@@ -285,9 +325,20 @@ def evaluations_of(rows: Sequence[Row], against: Row, split: str, data: Mapping[
 
 
 def write(
-    folder: Path, rows: Sequence[Row], summary: pl.DataFrame, tests: pl.DataFrame | None, split: str, against: Row, notes: Sequence[str]
+    folder: Path,
+    rows: Sequence[Row],
+    summary: pl.DataFrame,
+    tests: pl.DataFrame | None,
+    split: str,
+    against: Row,
+    notes: Sequence[str],
+    parts: pl.DataFrame | None = None,
 ) -> None:
-    """Writes summary.csv, significance.csv, runs.csv, report.md, report.tex and report.html with its picture."""
+    """Writes summary.csv, significance.csv, runs.csv, report.md, report.tex and report.html with its picture.
+
+    Args:
+        parts: from `parts_of`, which go to rolling.csv and rolling.md too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     runs = table_of_runs(rows)
     summary.write_csv(folder / SUMMARY)
@@ -299,7 +350,10 @@ def write(
     *others, last = grids
     (folder / MARKDOWN).write_text("".join([*(each.section() for each in others), last.section(notes)]))
     (folder / LATEX).write_text("\n".join(f"% {each.title}\n{each.latex()}" for each in grids))
-    write_comparison(folder, summary, split, tests, against.name, [row.name for row in rows if row.method == JOINT], notes, runs)
+    if parts is not None:
+        parts.write_csv(folder / f"{rolling.TABLE}.csv")
+        (folder / rolling.MARKDOWN).write_text(rolling.markdown_of(parts))
+    write_comparison(folder, summary, split, tests, against.name, [row.name for row in rows if row.method == JOINT], notes, runs, parts)
 
 
 def notes_of(rows: Sequence[Row], tests: pl.DataFrame | None, against: Row, n_resamples: int) -> list[str]:

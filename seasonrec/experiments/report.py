@@ -20,6 +20,7 @@ from seasonrec.experiments.record import FAILED, JOINT, RECORD, TABLES, read_rec
 from seasonrec.experiments.shared_encoder import TEXT_PROFILE, TUNED
 
 ALPHA: Final = 0.05
+BY_PART: Final = "By cut-off and quarter"
 BAR_WIDTH: Final = 150  # pixels of the longest score
 
 Pair = tuple[str, str]
@@ -53,6 +54,7 @@ def write_comparison(
     ours: Sequence[str],
     notes: Sequence[str],
     runs: pl.DataFrame,
+    parts: pl.DataFrame | None = None,
 ) -> Path:
     """The path of report.html about several runs; its picture also goes to plots/leaderboard.png.
 
@@ -63,6 +65,7 @@ def write_comparison(
         ours: the methods to highlight.
         notes: what a reader has to know of the numbers.
         runs: which runs are behind `ours`.
+        parts: as `summary`, column split naming cut-offs and quarters; None where there are none.
     """
     of_split = summary.filter(split=split)
     methods, picture = plots.ranked(of_split), partial(page.picture, folder)
@@ -74,6 +77,8 @@ def write_comparison(
         "Is the difference real?": page.missing("There were no tests.") if tests is None else _significance(tests, methods, reference),
         "The runs": page.frame(runs),
     }
+    if parts is not None:
+        sections[BY_PART] = _by_part(parts, methods, ours)
     return write_page(folder, f"{len(runs)} runs", sections)
 
 
@@ -136,7 +141,7 @@ def _of_run(folder: Path, run: Mapping[str, Any], metrics: pl.DataFrame, tables:
         "The run": _run(run) if run else page.missing(f"The folder has no {RECORD}."),
     }
     if (rolling := tables["rolling"]) is not None:
-        sections["By cut-off and quarter"] = _by_part(rolling, methods)
+        sections[BY_PART] = _by_part(rolling, methods)
     return write_page(folder, _title(folder), sections, _subtitle(run) + _headline(of_split, split, methods, tables["significance"]))
 
 
@@ -248,9 +253,9 @@ def _interval(row: Mapping[str, Any] | None, best: float | None) -> str:
     return value if row["low"] is None else page.two_lines(value, f"{row['low']:.4f}–{row['high']:.4f}")
 
 
-def _by_part(rolling: pl.DataFrame, methods: Sequence[str]) -> Html:
+def _by_part(rolling: pl.DataFrame, methods: Sequence[str], ours: Collection[str] = (JOINT,)) -> Html:
     parts = rolling.group_by("split", maintain_order=True)
-    return Html("".join(page.folded(str(part), _leaderboard(of_part, methods)) for (part,), of_part in parts))
+    return Html("".join(page.folded(str(part), _leaderboard(of_part, methods, ours)) for (part,), of_part in parts))
 
 
 def _beyond_accuracy(metrics: pl.DataFrame, methods: Sequence[str]) -> Html:

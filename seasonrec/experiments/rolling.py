@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from seasonrec.data.dataset import Dataset, Split
 from seasonrec.errors import ConfigError, DataError
+from seasonrec.evaluation.evaluate import Evaluation
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.evaluation.seeds import CELL
 from seasonrec.evaluation.significance import compare
@@ -162,13 +163,13 @@ def write(judge: Judge, dataset: Dataset, splits: Sequence[Split], record: RunRe
     record.table("weeks", judge.weeks().filter(split="test"))  # nearly all validation weeks are test weeks of another cut-off too
     table = by_part(judge, dataset, splits)
     record.table(TABLE, table)
-    parts = table["split"].unique(maintain_order=True)
-    (judge.folder / MARKDOWN).write_text("\n".join(f"## {part}\n\n{grid(table, part).markdown()}" for part in parts))
+    (judge.folder / MARKDOWN).write_text(markdown_of(table))
     if JOINT not in judge.tested:
         return math.nan
     if (tests := judge.significance(JOINT)) is not None:
         record.table("significance", tests)
-        by_quarter(judge, dataset, n_resamples).write_csv(judge.folder / TESTS)
+        others = {name: each for name, each in judge.tested.items() if name != JOINT}
+        by_quarter(judge.tested[JOINT], others, dataset, n_resamples).write_csv(judge.folder / TESTS)
     score = selection_score(judge.of(JOINT, "validation"), judge.of(REFERENCE, "validation"))
     record.facts(selection=score)
     return score
@@ -183,23 +184,28 @@ def by_part(judge: Judge, dataset: Dataset, splits: Sequence[Split]) -> pl.DataF
     by_cut_off = pl.concat(list(_tables(judge, weeks)))
     mean = by_cut_off.group_by("method", *CELL[1:], maintain_order=True).agg(pl.col("value").mean(), pl.col("n_queries").sum())
     mean = mean.with_columns(split=pl.lit(MEAN), low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
-    return pl.concat([by_cut_off, *_tables(judge, quarters(judge, dataset)), mean.select(by_cut_off.columns)])
+    of_quarters = _tables(judge, quarters(next(iter(judge.tested.values())).week, dataset))
+    return pl.concat([by_cut_off, *of_quarters, mean.select(by_cut_off.columns)])
 
 
-def by_quarter(judge: Judge, dataset: Dataset, n_resamples: int) -> pl.DataFrame:
-    """The joint model against each other method quarter by quarter, by `compare`; p is corrected within a quarter."""
-    ours, tables = judge.tested[JOINT], []
-    for quarter, weeks in quarters(judge, dataset).items():
+def markdown_of(table: pl.DataFrame) -> str:
+    """A leaderboard for each cut-off and quarter, and for their mean, of a table of `by_part`."""
+    return "\n".join(f"## {part}\n\n{grid(table, part).markdown()}" for part in table["split"].unique(maintain_order=True))
+
+
+def by_quarter(ours: Evaluation, others: Mapping[str, Evaluation], dataset: Dataset, n_resamples: int) -> pl.DataFrame:
+    """A method against each other one quarter by quarter, by `compare`; p is corrected within a quarter."""
+    tables = []
+    for quarter, weeks in quarters(ours.week, dataset).items():
         rows = np.flatnonzero(np.isin(ours.week, weeks))
-        others = {name: each.take(rows) for name, each in judge.tested.items() if name != JOINT}
-        tests = compare(ours.take(rows), others, n_resamples=n_resamples)
+        tests = compare(ours.take(rows), {name: each.take(rows) for name, each in others.items()}, n_resamples=n_resamples)
         tables.append(tests.select(pl.lit(quarter).alias("quarter"), pl.all()))
     return pl.concat(tables)
 
 
-def quarters(judge: Judge, dataset: Dataset) -> dict[str, NDArray[np.int64]]:
-    """The tested weeks by the quarter of their fourth day, e.g. "2011 Q4"."""
-    week = np.unique(next(iter(judge.tested.values())).week).astype(np.int64)
+def quarters(weeks: NDArray[np.integer], dataset: Dataset) -> dict[str, NDArray[np.int64]]:
+    """Which of some weeks are in which quarter by their fourth day, e.g. "2011 Q4"."""
+    week = np.unique(weeks).astype(np.int64)
     month = (dataset.week_zero + week * WEEK + 3 * DAY).astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
     name = np.array([f"{1970 + each // 12} Q{each % 12 // 3 + 1}" for each in month])
     return {str(quarter): week[name == quarter] for quarter in np.unique(name)}

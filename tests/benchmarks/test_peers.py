@@ -169,6 +169,39 @@ def dataset_of_table() -> Dataset:
     return Dataset("table", **tables, split=Split((8, 9), (10, 11)), week_zero=start, text_rule=text_rule)
 
 
+def test_a_peer_is_run_at_each_cut_off_of_eval_rolling(module, monkeypatch, tmp_path):
+    """In place of its process stands one that gives every query the items in the order of their ids."""
+    rng, (first, last) = np.random.default_rng(4), (1_500_000_000 // WEEK * WEEK, 40 * WEEK)
+    table = pl.DataFrame({"customer": rng.integers(0, 9, 600), "sku": rng.integers(0, 8, 600), "day": first + rng.integers(0, last, 600)})
+    table.with_columns(title=pl.format("thing {}", "sku")).write_csv(tmp_path / "shop.csv")
+
+    def in_order_of_ids(command, **_):
+        exchange = Path(command[2])
+        queries = pl.read_parquet(exchange / "queries.parquet")
+        items = pl.read_parquet(exchange / "items.parquet").select("item_id", rank=1 + pl.int_range(pl.len()))
+        items = items.with_columns(score=-pl.col("rank"))
+        for split in ("validation", "test"):
+            lists = queries.filter(split=split).join(pl.DataFrame({"list": ["all", "new", "cold"]}), how="cross").join(items, how="cross")
+            lists.select("user_id", "week", "list", "rank", "item_id", "score").write_parquet(exchange / f"{split}.parquet")
+        (exchange / "peer.json").write_text("{}")
+
+    run = module("run")
+    monkeypatch.setattr(run.subprocess, "run", in_order_of_ids)
+    monkeypatch.setattr(run, "python_of", lambda folder, on_top: Path("python"))
+    columns = {"user": "customer", "item": "sku", "time": "day", "text": "title"}
+    words = [f"data.columns.{key}={value}" for key, value in columns.items()] + ["data=table", f"data.path={tmp_path}/shop.csv", "eval.k=8"]
+    rolling = ["eval=rolling", "eval.rolling.n_weeks=8", "eval.rolling.every=4", "eval.rolling.n_validation=2"]
+    monkeypatch.setattr("sys.argv", ["run.py", "sasrec", *words, *rolling, f"paths.output={tmp_path}/out", f"paths.cache={tmp_path}/cache"])
+    run.main()
+    (whole,) = (tmp_path / "out" / "peers" / "sasrec").iterdir()
+    table = read_table(whole, "rolling").filter(slice="all", metric="ndcg@10")
+    assert set(table["method"]) == {"sasrec"}
+    n = dict(table.select("split", "n_queries").iter_rows())
+    cut_offs = [value for name, value in n.items() if name.startswith("cut-off")]
+    assert len(cut_offs) == 2
+    assert sum(cut_offs) == read_table(whole, "metrics").filter(split="test", slice="all", metric="ndcg@10")["n_queries"].item()
+
+
 def test_every_peer_has_its_script_and_pins_what_it_asks_for(module):
     for peer in module("run").PEERS.values():
         folder = PEERS / peer.folder

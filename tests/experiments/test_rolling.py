@@ -2,8 +2,8 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -127,6 +127,27 @@ def test_its_lists_give_its_metrics_once_more_on_its_own_weeks_and_data(rolled, 
     assert [record["config"][key] for key in ("data", "encoder")] == [of_rolled["config"][key] for key in ("data", "encoder")]
 
 
+def test_a_report_on_several_wholes_has_their_cut_offs_and_quarters_too(rolled, command, tmp_path):
+    """Two of one method each, as peers of other libraries leave them."""
+    for name in ("popular_4_weeks", "personal_frequency"):
+        copy = shutil.copytree(rolled, tmp_path / name, ignore=shutil.ignore_patterns("cut_offs", "plots"))
+        for table in ("metrics", "rolling"):
+            read_table(copy, table).filter(method=name).write_csv(copy / f"{table}.csv")
+    out = tmp_path / "report"
+    runs = [str(tmp_path / name) for name in ("popular_4_weeks", "personal_frequency")]
+    command("report", *runs, "reference=personal_frequency", f"output={out}", "n_resamples=50")
+    columns = ["method", "split", "slice", "metric", "value", "n_queries"]
+    by = columns[:4]
+    found, own = (pl.read_csv(folder / "rolling.csv").select(columns).sort(by) for folder in (out, rolled))
+    assert_frame_equal(found, own, rel_tol=1e-9)
+    assert [line for line in (out / "rolling.md").read_text().splitlines() if line.startswith("## ")][2:4] == ["## 2022 Q3", "## 2022 Q4"]
+    tests = pl.read_csv(out / "rolling_significance.csv").filter(**NDCG)
+    values = {each["method"]: each["value"] for each in own.filter(split="2022 Q4", **NDCG).iter_rows(named=True)}
+    assert tests["quarter"].to_list() == ["2022 Q3", "2022 Q4"]
+    assert tests["difference"][1] == pytest.approx(values["personal_frequency"] - values["popular_4_weeks"])
+    assert "By cut-off and quarter" in (out / "report.html").read_text()
+
+
 @pytest.fixture
 def first_cut_off(rolled, dataset):
     """The config of the first cut-off's run, in the folder of another whole."""
@@ -187,8 +208,8 @@ def test_the_joint_model_is_tested_quarter_by_quarter(dataset):
     columns = tuple(Column(*pair, 10) for pair in HEADLINES)
     lead = np.where(week <= 56, 0.1, -0.2)[:, None]
     popular = Evaluation(user, week, columns, np.full((100, len(HEADLINES)), 0.5), {})
-    judge = SimpleNamespace(tested={"popular": popular, "joint": replace(popular, values=popular.values + lead)})
-    tests = rolling.by_quarter(judge, dataset, 50).filter(**NDCG)
+    joint = replace(popular, values=popular.values + lead)
+    tests = rolling.by_quarter(joint, {"popular": popular}, dataset, 50).filter(**NDCG)
     assert tests.select("quarter", "other", "n_queries").rows() == [("2022 Q3", "popular", 35), ("2022 Q4", "popular", 65)]
     assert tests["difference"].to_list() == pytest.approx([0.1, -0.2])
 

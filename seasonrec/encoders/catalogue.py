@@ -124,6 +124,10 @@ class CatalogueTexts(nn.Module):
         """The vector of each catalogue item, [n_items, d_text]."""
         return self.vectors[self.of_item].cpu().numpy()
 
+    def without_prefix(self) -> None:
+        """From now on every step runs the whole encoder, also its frozen blocks."""
+        self._prefix = Prefix(self.encoder, self._texts, None, 0.0)
+
     def find_neighbours(self, k: int, device: torch.device | str = "cpu", cache: Path | None = None) -> Neighbours:
         """The k nearest texts of items of each of them, by the vectors of now; steps have these from then on, however the encoder learns.
 

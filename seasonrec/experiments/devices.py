@@ -16,6 +16,11 @@ def named(trainer: DictConfig) -> list[str] | None:
     return [str(each) for each in devices] if isinstance(devices, ListConfig) else None
 
 
+def is_sharded(trainer: DictConfig) -> bool:
+    """Whether each process keeps a part of the model alone."""
+    return "ModelParallel" in str(trainer.get("strategy"))
+
+
 def refuse_missing_gpu(trainer: DictConfig) -> None:
     """Nothing, unless a GPU is asked for and there is none: said before anything is read.
 

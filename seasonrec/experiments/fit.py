@@ -23,10 +23,11 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.errors import DataError
 from seasonrec.evaluation.selection import METRIC, EpochScores
 from seasonrec.experiments.build import Joint
-from seasonrec.experiments.devices import device_of
+from seasonrec.experiments.devices import device_of, is_sharded
 from seasonrec.joint.datamodule import QueryData
 from seasonrec.joint.model import JointModel
 from seasonrec.joint.module import FreshTexts, JointModule
+from seasonrec.joint.sharding import ShardedModule, WholeModel
 
 WEIGHTS, TREES, DONE, LOSSES, LAST = "model.safetensors", "reranker.txt", "fit.json", "losses.csv", "last.ckpt"
 EPOCHS: Final = ("whole", "best")  # what `epochs` may say
@@ -41,6 +42,7 @@ EXPECTED: Final = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # between Lightning and torch
     "It is recommended to use `self.log",  # of several processes, which are told the same value
     "`broadcast_buffers` is deprecated",  # its successor is too young
+    r"FSDP2-wrapped module .* returned a view tensor",  # that nobody changes in place
 )
 
 
@@ -169,7 +171,6 @@ class Fit:
         reranker.load(path)
 
     def _train(self, cfg: DictConfig) -> None:
-        module = JointModule(self.joint.model, self.joint.loss, instantiate(cfg.optim), seed=cfg.seed, n_epochs=cfg.trainer.max_epochs)
         past = self.dataset.timeline.at_week(self.week)
         data = QueryData(past, self.joint.batcher, instantiate(cfg.sampling), cfg.seed)
         trainer = instantiate(cfg.trainer)(
@@ -178,6 +179,8 @@ class Fit:
             logger=list(self.loggers),
             default_root_dir=self.folder,
         )
+        of_kind = ShardedModule if is_sharded(cfg.trainer) else JointModule
+        module = of_kind(self.joint.model, self.joint.loss, instantiate(cfg.optim), seed=cfg.seed, n_epochs=cfg.trainer.max_epochs)
         last = self.folder / LAST
         with without_expected_warnings():
             try:
@@ -218,7 +221,7 @@ class Fit:
                 # And its own last.ckpt would be the last best one.
                 callback.dirpath, callback.save_last = str(self.folder.resolve()), False
         fresh = FreshTexts(**cfg.model.get("refresh_texts", {}))
-        first = [WithoutPretrained(), LossLog(self.folder / LOSSES, self.name), fresh]
+        first = [WithoutPretrained(), LossLog(self.folder / LOSSES, self.name), fresh, *([WholeModel()] if is_sharded(cfg.trainer) else [])]
         last = ModelCheckpoint(self.folder, LAST.removesuffix(".ckpt"), enable_version_counter=False)  # knows the best one: comes after
         measured = [self.selection, *self.watchers] if self.selection else []
         if self._chooses(cfg):

@@ -67,8 +67,8 @@ def follows(trainer: DictConfig) -> bool:
         return False
     if "fsdp" in str(trainer.get("strategy")).lower():
         raise ConfigError(
-            "trainer.strategy: under FSDP every process has a part of the model, but rank 0 alone measures epochs and ranks, and would wait"
-            " for the others forever; take trainer=ddp, and finetune=lora where the encoder is too large for that"
+            "trainer.strategy: under Lightning's FSDPStrategy rank 0, which alone measures epochs and ranks, would wait for the others'"
+            " parts of the model forever; take trainer=fsdp, which brings them together"
         )
     if not came_together():
         if int(trainer.get("num_nodes", 1)) > 1:

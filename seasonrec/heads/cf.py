@@ -62,7 +62,7 @@ class Neighbours(nn.Module):
 
     def __init__(self, sizes: Sizes):
         super().__init__()
-        self.log_shrinkage, self.weight = nn.Parameter(torch.zeros(())), nn.Parameter(torch.tensor(0.3))
+        self.log_shrinkage, self.weight = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.tensor([0.3]))
         self.user = nn.Linear(N_USER_FEATURES, 1)
         nn.init.zeros_(self.user.weight)
         nn.init.zeros_(self.user.bias)
@@ -116,7 +116,7 @@ class MatrixFactorization(nn.Module):
         # The last user is row -1, of whom nothing is known: it is never trained, so it stays at the mean.
         self.user, self.item = nn.Embedding(sizes.n_users + 1, d), nn.Embedding(sizes.n_items, d)
         self.user_bias, self.item_bias = nn.Embedding(sizes.n_users + 1, 1), nn.Embedding(sizes.n_items, 1)
-        self.mean = nn.Parameter(torch.tensor(float(mean)))
+        self.mean = nn.Parameter(torch.tensor([float(mean)]))
         for table in (self.user, self.item):
             nn.init.normal_(table.weight, std=0.1)
         for bias in (self.user_bias, self.item_bias):

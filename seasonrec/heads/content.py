@@ -54,7 +54,7 @@ class ProfileText(nn.Module):
         self.user = nn.Linear(sizes.d_text, d, bias=False)
         nn.init.zeros_(self.user.weight)
         self.decay, self.centre, self.dropout, self.history_dropout = Decay(), Centre(d), nn.Dropout(dropout), history_dropout
-        self.log_temperature, self.own = nn.Parameter(torch.zeros(())), own
+        self.log_temperature, self.own = nn.Parameter(torch.zeros(1)), own
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[B, C]."""
@@ -86,8 +86,8 @@ class NearestTexts(nn.Module):
     def __init__(self, sizes: Sizes, sharpness: float = 10.0, scale: float = 20.0, weight: float = 0.3):
         super().__init__()
         self.decay = Decay()
-        self.log_sharpness, self.log_scale = (nn.Parameter(torch.tensor(float(start)).log()) for start in (sharpness, scale))
-        self.weight = nn.Parameter(torch.tensor(float(weight)))
+        self.log_sharpness, self.log_scale = (nn.Parameter(torch.tensor([float(start)]).log()) for start in (sharpness, scale))
+        self.weight = nn.Parameter(torch.tensor([float(weight)]))
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[B, C]; own items too.

@@ -126,7 +126,7 @@ def test_help_shows_the_choices_of_each_group(capsys):
         cli.main(["train", "--help"])
     said = capsys.readouterr().out
     assert "logger: csv, many, mlflow, none, tensorboard, wandb\n" in said
-    assert "trainer: auto, cpu, ddp, ddp_sim, fsdp, gpu\n" in said
+    assert "trainer: auto, cpu, ddp, ddp_sim, fsdp, fsdp_sim, gpu\n" in said
     assert "sweep/pruner: asha, hyperband, median, none\n" in said
 
 

@@ -1,4 +1,4 @@
-"""The whole job on two processes, one of which is killed on the way, against the same job on one."""
+"""The job on two processes, one of which is killed on the way, against the same on one: each keeps all of the model, or a part of it."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import signal
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -13,13 +14,18 @@ import pytest
 import pytorch_lightning as lightning
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments import ranks
-from seasonrec.experiments.fit import DONE
+from seasonrec.experiments.fit import DONE, ENCODER, WEIGHTS
 from seasonrec.experiments.record import read_record, read_table
+from seasonrec.joint.optimisation import Optimisation
+from seasonrec.joint.sharding import ShardedModule
+from seasonrec.weighting import GradNorm, PCGrad
 
 OPTIONS = "trainer.max_epochs=2 sampling.n_weeks=6 sampling.batch_size=25 eval.n_selection=100 encoder.dropout=0"
 
@@ -44,7 +50,9 @@ class Witness(lightning.Callback):
     def on_train_epoch_end(self, trainer, pl_module):
         score = trainer.callback_metrics.get("validation/selection", torch.tensor(0.0))
         seen = pl_module.model.seen.user.highest.tolist()
-        row = {"process": os.getpid(), "epoch": trainer.current_epoch, "score": float(score), "seen": seen}
+        encoder = pl_module.model.texts.encoder
+        held = sum((p.to_local() if isinstance(p, DTensor) else p).numel() for p in encoder.parameters())
+        row = {"process": os.getpid(), "epoch": trainer.current_epoch, "score": float(score), "seen": seen, "held": held}
         with (self.folder / f"rank_{trainer.global_rank}.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -155,6 +163,63 @@ def test_both_processes_learn_and_agree_on_what_each_epoch_was_worth(together):
     assert all(row["score"] for row in by_rank[0][:2])
 
 
+QUICK = ("finetune=full", "stage=selection", "baseline=none", "loss/weighting=uncertainty")
+
+
+@pytest.fixture(scope="module")
+def whole_encoder(job):
+    """The selection fit of an encoder that learns, on one process: folder and the witness's."""
+    folder, seen, call = job("trainer=cpu", *QUICK)
+    call()
+    return folder, seen
+
+
+@pytest.fixture(scope="module")
+def parts_of_encoder(job, command):
+    """The same on two processes, each of which keeps a part of every parameter; one is killed in the second epoch, and they go on."""
+    folder, seen, call = job("trainer=fsdp_sim", *QUICK)
+    with redirect_stderr(StringIO()) as said, pytest.raises(SystemExit):
+        call()
+    assert "the process of rank 1 of 2 was killed by signal 9" in said.getvalue()
+    command("train", f"resume={folder}")
+    return folder, seen
+
+
+def test_parts_of_a_model_learn_what_the_whole_learns(whole_encoder, parts_of_encoder):
+    one, two = (read_table(folder, "losses") for folder, _ in (whole_encoder, parts_of_encoder))
+    keys = ["fit", "epoch", "step", "name"]
+    assert one.select(keys).equals(two.select(keys))
+    first = one["step"] == 1
+    np.testing.assert_allclose(two["value"].filter(first), one["value"].filter(first), rtol=1e-5)
+    np.testing.assert_allclose(two["value"], one["value"], rtol=5e-3)
+    for name in (ENCODER, WEIGHTS):
+        own, other = (load_file(folder / "fits/selection" / name) for folder, _ in (whole_encoder, parts_of_encoder))
+        assert own.keys() == other.keys()
+        for key, value in own.items():
+            torch.testing.assert_close(other[key], value, atol=2e-3, rtol=0, msg=key)
+
+
+def test_they_are_measured_by_the_whole_model(whole_encoder, parts_of_encoder):
+    one, two = (read_record(folder)["facts"]["selection"] for folder, _ in (whole_encoder, parts_of_encoder))
+    assert two == pytest.approx(one, abs=5e-3)
+
+
+def test_each_process_keeps_half_of_the_encoder(whole_encoder, parts_of_encoder):
+    alone, *parts = (
+        json.loads((seen / f"rank_{rank}.jsonl").read_text().splitlines()[-1])["held"]
+        for seen, rank in ((whole_encoder[1], 0), (parts_of_encoder[1], 0), (parts_of_encoder[1], 1))
+    )
+    assert sum(parts) == alone
+    assert max(parts) < 0.51 * alone
+
+
+@pytest.mark.parametrize("strategy", [GradNorm, PCGrad])
+def test_weightings_that_compare_gradients_of_whole_parameters_are_refused_of_parts(strategy):
+    loss = SimpleNamespace(weighting=strategy({"seasonal": 1.0, "cf": 1.0}))
+    with pytest.raises(ConfigError, match=rf"loss.weighting is {strategy.__name__}, .* take loss/weighting=uncertainty"):
+        ShardedModule(nn.Linear(1, 1), loss, Optimisation())
+
+
 @pytest.mark.parametrize(
     ("trainer", "n"),
     [
@@ -179,7 +244,7 @@ def test_several_machines_need_something_that_starts_their_processes():
 
 @pytest.mark.parametrize("strategy", ["fsdp", {"_target_": "pytorch_lightning.strategies.FSDPStrategy"}])
 def test_processes_that_each_have_a_part_of_the_model_are_refused(strategy):
-    with pytest.raises(ConfigError, match=r"trainer.strategy: under FSDP .*take trainer=ddp"):
+    with pytest.raises(ConfigError, match=r"trainer.strategy: under Lightning's FSDPStrategy .*take trainer=fsdp"):
         ranks.follows(OmegaConf.create({"devices": 2, "strategy": strategy}))
     assert not ranks.follows(OmegaConf.create({"devices": 1, "strategy": strategy}))
 

@@ -84,6 +84,10 @@ def test_no_parameter_is_dead_after_the_first_steps(head, small_shop):
     assert alive == {name for name, _ in head.named_parameters()}
 
 
+def test_no_parameter_is_without_a_dimension_along_which_processes_could_share_it(head):
+    assert all(parameter.dim() for parameter in head.parameters())
+
+
 def test_a_sum_is_the_sum_of_its_parts(small_shop):
     parts = {"repeat": partial(Repeat, hidden=8), "demand": AsOfDemand, "text": ProfileText}
     head, batch = randomised(Sum(small_shop.sizes, parts)), small_shop.batch()

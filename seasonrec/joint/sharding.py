@@ -1,0 +1,72 @@
+"""Training an encoder that is too large for one device: each process keeps a part of every parameter, its gradient and its moments.
+
+Blocks come together one by one while they are run (fully sharded data parallel, FSDP2), so every forward pass needs all processes. Rank 0
+alone measures, ranks and writes: it does so with the whole model, which gets at the end of each epoch what the parts have learnt.
+
+Reference: Zhao et al. (2023), PyTorch FSDP: experiences on scaling fully sharded data parallel, arXiv:2304.11277.
+"""
+
+from copy import deepcopy
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from seasonrec.errors import ConfigError
+from seasonrec.joint.model import JointModel, Scores
+from seasonrec.joint.module import JointModule
+from seasonrec.losses import JointLoss
+from seasonrec.weighting import GradNorm, PCGrad
+
+torch.export.register_dataclass(Scores)  # FSDP looks for what the backward pass begins with among the outputs
+
+
+class ShardedModule(JointModule):
+    """The joint module on a copy of a model, in parts.
+
+    Args:
+        model: stays whole, see `WholeModel`.
+        loss, kwargs: as of `JointModule`.
+
+    Raises:
+        ConfigError: a weighting that compares gradients.
+    """
+
+    def __init__(self, model: JointModel, loss: JointLoss, *args: Any, **kwargs: Any):
+        if isinstance(loss.weighting, GradNorm | PCGrad):
+            raise ConfigError(
+                f"loss.weighting is {type(loss.weighting).__name__}, which compares gradients of whole parameters, but under trainer=fsdp"
+                " no process has any; take loss/weighting=uncertainty, dynamic_weight_average or fixed, or trainer=ddp"
+            )
+        super().__init__(deepcopy(model), loss, *args, **kwargs)
+        self.model.texts.without_prefix()  # which is made by running blocks in part, as parts of parameters cannot be
+        self._whole = (model,)  # in a tuple it is no part of this module
+
+    @property
+    def whole(self) -> JointModel:
+        """The whole model."""
+        return self._whole[0]
+
+    def configure_model(self) -> None:
+        """Spreads the parameters over the processes, once: block by block, the rest of the encoder, and the rest."""
+        if not isinstance(self.model, FSDPModule):
+            encoder = self.model.texts.encoder
+            for module in (*encoder.blocks, encoder.backbone, self.model):
+                fully_shard(module)
+
+
+class WholeModel(pl.Callback):
+    """Brings the parts together in the whole model at the end of each epoch, on rank 0.
+
+    A callback, since whatever measures the epoch must come later, and fresh texts must come before.
+    """
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """All processes take part."""
+        module = cast(ShardedModule, pl_module)
+        learnt = get_model_state_dict(module.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        if trainer.is_global_zero:
+            module.whole.load_state_dict(learnt)
+            module.whole.texts.vectors.copy_(module.model.texts.vectors)

@@ -12,12 +12,14 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from seasonrec.errors import ConfigError
 from seasonrec.joint.model import JointModel, Scores
 from seasonrec.joint.module import JointModule
 from seasonrec.losses import JointLoss
+from seasonrec.shares import n_processes
 from seasonrec.weighting import GradNorm, PCGrad
 
 torch.export.register_dataclass(Scores)  # FSDP looks for what the backward pass begins with among the outputs
@@ -51,10 +53,13 @@ class ShardedModule(JointModule):
 
     def configure_model(self) -> None:
         """Spreads the parameters over the processes, once: block by block, the rest of the encoder, and the rest."""
-        if not isinstance(self.model, FSDPModule):
-            encoder = self.model.texts.encoder
-            for module in (*encoder.blocks, encoder.backbone, self.model):
-                fully_shard(module)
+        if isinstance(self.model, FSDPModule):
+            return
+        device, encoder = self.trainer.strategy.root_device, self.model.texts.encoder
+        mesh = init_device_mesh(device.type, (n_processes(),))
+        for module in (*encoder.blocks, encoder.backbone, self.model):
+            fully_shard(module, mesh=mesh)
+        self.whole.to(device if self.trainer.is_global_zero else "cpu")  # the others ask nothing of theirs
 
 
 class WholeModel(pl.Callback):

@@ -189,6 +189,8 @@ class Fit:
                 if isinstance(error.__context__, KeyboardInterrupt):  # what Lightning makes of Ctrl-C
                     raise error.__context__ from None
                 raise
+        if isinstance(module, ShardedModule):  # where a resumed fit had no epoch left, nothing else has brought them together
+            module.bring_together()
         if trainer.is_global_zero:
             self._keep(cfg, trainer)
         trainer.strategy.barrier()  # the other processes of this fit read what is kept

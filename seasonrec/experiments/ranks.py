@@ -187,7 +187,7 @@ class Ranks:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._end()
-        if self._others:
+        if self._others or self._n == 1:  # one process alone has a group too where it spreads a model over it
             alone_again(self._before)
 
 

@@ -46,11 +46,6 @@ class ShardedModule(JointModule):
         self.model.texts.without_prefix()  # which is made by running blocks in part, as parts of parameters cannot be
         self._whole = (model,)  # in a tuple it is no part of this module
 
-    @property
-    def whole(self) -> JointModel:
-        """The whole model."""
-        return self._whole[0]
-
     def configure_model(self) -> None:
         """Spreads the parameters over the processes, once: block by block, the rest of the encoder, and the rest."""
         if isinstance(self.model, FSDPModule):
@@ -59,19 +54,24 @@ class ShardedModule(JointModule):
         mesh = init_device_mesh(device.type, (n_processes(),))
         for module in (*encoder.blocks, encoder.backbone, self.model):
             fully_shard(module, mesh=mesh)
-        self.whole.to(device if self.trainer.is_global_zero else "cpu")  # the others ask nothing of theirs
+        (whole,) = self._whole
+        whole.to(device if self.trainer.is_global_zero else "cpu")  # the others ask nothing of theirs
+
+    def bring_together(self) -> None:
+        """Gives rank 0's whole model what the parts have learnt; all processes take part."""
+        learnt = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        if self.trainer.is_global_zero:
+            (whole,) = self._whole
+            whole.load_state_dict(learnt)
+            whole.texts.vectors.copy_(self.model.texts.vectors)
 
 
 class WholeModel(pl.Callback):
-    """Brings the parts together in the whole model at the end of each epoch, on rank 0.
+    """Brings the parts together at the end of each epoch.
 
     A callback, since whatever measures the epoch must come later, and fresh texts must come before.
     """
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """All processes take part."""
-        module = cast(ShardedModule, pl_module)
-        learnt = get_model_state_dict(module.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-        if trainer.is_global_zero:
-            module.whole.load_state_dict(learnt)
-            module.whole.texts.vectors.copy_(module.model.texts.vectors)
+        """Before the epoch is measured."""
+        cast(ShardedModule, pl_module).bring_together()

@@ -213,6 +213,19 @@ def test_each_process_keeps_half_of_the_encoder(whole_encoder, parts_of_encoder)
     assert max(parts) < 0.51 * alone
 
 
+def test_a_fit_that_was_killed_after_its_last_epoch_keeps_what_it_had_learnt(command, words, tmp_path):
+    options = [*OPTIONS.split(), "trainer=fsdp_sim", "trainer.devices=1", "epochs=whole", "stage=selection", "baseline=none"]
+    command("train", *words, *options, f"hydra.run.dir={tmp_path}")
+    assert not torch.distributed.is_initialized()
+    weights, learnt = tmp_path / "fits/selection" / WEIGHTS, load_file(tmp_path / "fits/selection" / WEIGHTS)
+    for path in (weights, weights.with_name(DONE)):
+        path.unlink()
+    command("train", f"resume={tmp_path}")
+    again = load_file(weights)
+    assert again.keys() == learnt.keys()
+    assert all(torch.equal(again[name], value) for name, value in learnt.items())
+
+
 @pytest.mark.parametrize("strategy", [GradNorm, PCGrad])
 def test_weightings_that_compare_gradients_of_whole_parameters_are_refused_of_parts(strategy):
     loss = SimpleNamespace(weighting=strategy({"seasonal": 1.0, "cf": 1.0}))

@@ -100,6 +100,19 @@ def mean_row(own: Tensor) -> tuple[Tensor, int]:
     return summed[:-1] / summed[-1].clamp(min=1), int(summed[-1])
 
 
+def most(n: int, device: torch.device) -> int:
+    """The largest number of any process.
+
+    Args:
+        device: on which processes talk.
+    """
+    if n_processes() == 1:
+        return n
+    largest = torch.tensor(n, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)
+
+
 def widen(lowest: Tensor, highest: Tensor) -> None:
     """Makes the range of all processes of each one's, in place."""
     if n_processes() > 1:

@@ -68,6 +68,8 @@ def main() -> None:
         sys.exit(f"usage: python benchmarks/peers/run.py {{{','.join(PEERS)}}} [key=value ...]")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cfg = config_of(name, overrides)
+    if cfg.eval.rolling and PEERS[name].rates:
+        sys.exit(f"eval=rolling: {name} predicts ratings and ranks nothing week by week; leave it out")
     begin(cfg)
     with cli.plain_errors():
         roll(cfg, partial(run, name), judge_of) if cfg.eval.rolling else print(run(name, cfg))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seasonrec.encoders import backbone as backbones
@@ -21,6 +22,7 @@ from seasonrec.encoders.pooling import POOLINGS
 from seasonrec.encoders.tokens import Tokens
 from seasonrec.encoders.vector_cache import VectorCache
 from seasonrec.errors import ConfigError
+from seasonrec.shares import most
 
 DTYPES: Final = ("float32", "bfloat16", "auto")
 # Texts encoded between two writes to the cache: what an interrupted run loses at most.
@@ -254,10 +256,15 @@ class TextEncoder(nn.Module):
         """The same before it is brought to length 1."""
         vectors = torch.zeros(len(tokens), self.d_model, device=self.device)
         batches = list(tokens.batches(batch_tokens or self._batch_tokens))
-        if not batches:
-            return vectors
-        rows = torch.from_numpy(np.concatenate(batches)).to(self.device)
-        return vectors.index_copy(0, rows, torch.cat([self._pooled(tokens.take(batch)) for batch in batches]))
+        # Where each process keeps a part of the backbone, a run needs them all, forward and backward, but their texts may make more or
+        # fewer batches: who has fewer runs it for nothing.
+        in_parts = isinstance(self.backbone, FSDPModule) and torch.is_grad_enabled()
+        n_for_nothing = most(len(batches), self.device) - len(batches) if in_parts else 0
+        if batches:
+            rows = torch.from_numpy(np.concatenate(batches)).to(self.device)
+            vectors = vectors.index_copy(0, rows, torch.cat([self._pooled(tokens.take(batch)) for batch in batches]))
+        token = Tokens(np.full(1, self.pad_id, np.int32), np.arange(2))
+        return vectors + 0 * sum(self._pooled(token).sum() for _ in range(n_for_nothing)) if n_for_nothing else vectors
 
     def below(self, tokens: Tokens, n_blocks: int) -> Tensor:
         """What the lowest blocks make of each token, [n_tokens, d_model], without gradients and dropout: `Tokens.hidden` for those above.

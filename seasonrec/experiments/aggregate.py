@@ -82,11 +82,13 @@ class Judged(NamedTuple):
 
     Args:
         dataset: behind the rows.
-        pair: the reference, and the other rows by name.
+        reference: the row that is tested against the others.
+        others: by name.
     """
 
     dataset: Dataset
-    pair: tuple[Evaluation, dict[str, Evaluation]]
+    reference: Evaluation
+    others: Mapping[str, Evaluation]
 
 
 def report(cfg: DictConfig) -> pl.DataFrame:
@@ -105,10 +107,10 @@ def report(cfg: DictConfig) -> pl.DataFrame:
     against = reference_of(cfg.reference, rows, summary)
     parts, folder = parts_of(rows), Path(cfg.output)
     judged = judged_again(rows, against, split, cfg.data) if cfg.n_resamples and len(rows) > 1 else None
-    tests = None if judged is None else compare(*judged.pair, n_resamples=cfg.n_resamples)
+    tests = None if judged is None else compare(judged.reference, judged.others, n_resamples=cfg.n_resamples)
     write(folder, rows, summary, tests, split, against, notes_of(rows, tests, against, cfg.n_resamples), parts)
     if judged is not None and parts is not None and split == "test":
-        rolling.by_quarter(*judged.pair, judged.dataset, cfg.n_resamples).write_csv(folder / rolling.TESTS)
+        rolling.by_quarter(judged.reference, judged.others, judged.dataset, cfg.n_resamples).write_csv(folder / rolling.TESTS)
     console = Console(width=WIDTH)
     console.print(grid(summary, split).rich())
     if tests is not None:
@@ -296,7 +298,7 @@ def judged_again(rows: Sequence[Row], against: Row, split: str, data: Mapping[st
     except (SeasonrecError, OSError) as error:
         log.warning("no tests, for the truth of the lists cannot be read: %s", error)
         return None
-    return Judged(dataset, (judged.pop(against.name), judged))
+    return Judged(dataset, judged.pop(against.name), judged)
 
 
 def dataset_behind(row: Row, data: Mapping[str, Any] | None = None) -> Dataset:

@@ -28,6 +28,7 @@ from seasonrec.joint.datamodule import QueryData
 from seasonrec.joint.model import JointModel
 from seasonrec.joint.module import FreshTexts, JointModule
 from seasonrec.joint.sharding import ShardedModule, WholeModel
+from seasonrec.shares import rank
 
 WEIGHTS, TREES, DONE, LOSSES, LAST = "model.safetensors", "reranker.txt", "fit.json", "losses.csv", "last.ckpt"
 EPOCHS: Final = ("whole", "best")  # what `epochs` may say
@@ -155,8 +156,9 @@ class Fit:
         """
         if not self.is_done:
             self._train(cfg)
-        self.joint.model.to(device_of(cfg.trainer))  # from where Lightning left it, or it was made
-        load_weights(self.joint.model, self.folder / WEIGHTS)
+        if rank() == 0:  # the other processes rank nothing
+            self.joint.model.to(device_of(cfg.trainer))  # from where Lightning left it, or it was made
+            load_weights(self.joint.model, self.folder / WEIGHTS)
         return Outcome(**json.loads((self.folder / DONE).read_text()))
 
     def rerank(self, cfg: DictConfig) -> None:
@@ -273,6 +275,8 @@ def load_weights(model: JointModel, path: Path) -> None:
     if path.with_name(ENCODER).exists():
         state |= {OF_ENCODER + name: value for name, value in load_file(path.with_name(ENCODER)).items()}
     wanted = {name: tuple(value.shape) for name, value in learnt(model).items()}
+    # Until 27 November 2026 single numbers had no dimension.
+    state = {name: value.reshape(1) if not value.dim() and wanted.get(name) == (1,) else value for name, value in state.items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if wanted != found:
         differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))

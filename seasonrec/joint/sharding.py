@@ -15,11 +15,13 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from seasonrec.encoders.backbone import parts
 from seasonrec.errors import ConfigError
 from seasonrec.joint.model import JointModel, Scores
 from seasonrec.joint.module import JointModule
+from seasonrec.joint.unfreezing import GradualUnfreezing
 from seasonrec.losses import JointLoss
-from seasonrec.shares import n_processes
+from seasonrec.shares import mean_gradients, n_processes
 from seasonrec.weighting import GradNorm, PCGrad
 
 torch.export.register_dataclass(Scores)  # FSDP looks for what the backward pass begins with among the outputs
@@ -47,15 +49,30 @@ class ShardedModule(JointModule):
         self._whole = (model,)  # in a tuple it is no part of this module
 
     def configure_model(self) -> None:
-        """Spreads the parameters over the processes, once: block by block, the rest of the encoder, and the rest."""
+        """Spreads the parameters over the processes, once: block by block, the rest of the encoder, and the rest.
+
+        Raises:
+            ConfigError: blocks are to wake one after the other.
+        """
         if isinstance(self.model, FSDPModule):
             return
-        device, encoder = self.trainer.strategy.root_device, self.model.texts.encoder
-        mesh = init_device_mesh(device.type, (n_processes(),))
-        for module in (*encoder.blocks, encoder.backbone, self.model):
+        if any(isinstance(callback, GradualUnfreezing) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise ConfigError(
+                "callbacks=gradual_unfreezing: under trainer=fsdp a resumed training would not end with the weights of an uninterrupted"
+                " one; leave it out, or take trainer=ddp"
+            )
+        device, backbone = self.trainer.strategy.root_device, self.model.texts.encoder.backbone
+        mesh, found = init_device_mesh(device.type, (n_processes(),)), parts(backbone)
+        for module in (*(found.blocks if found else ()), backbone, self.model):
             fully_shard(module, mesh=mesh)
         (whole,) = self._whole
         whole.to(device if self.trainer.is_global_zero else "cpu")  # the others ask nothing of theirs
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Takes the mean of what the processes say of the tasks' weights, which all of them keep whole."""
+        learnt = list(self.weighting.parameters())
+        for parameter, gradient in zip(learnt, mean_gradients(tuple(p.grad for p in learnt)), strict=True):
+            parameter.grad = gradient
 
     def bring_together(self) -> None:
         """Gives rank 0's whole model what the parts have learnt; all processes take part."""

@@ -218,6 +218,12 @@ def test_an_unknown_peer_ends_with_the_names_of_those_that_there_are(module, mon
         module("run").main()
 
 
+def test_a_peer_that_ranks_nothing_does_not_roll(module, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["run.py", "surprise", "eval=rolling", "data=movielens", "data.path=ml-100k"])
+    with pytest.raises(SystemExit, match="eval=rolling: surprise predicts ratings and ranks nothing week by week; leave it out"):
+        module("run").main()
+
+
 def test_a_peer_keeps_to_the_threads_it_is_given(module):
     threads = module("run").threads
     assert threads(2)["OMP_NUM_THREADS"] == threads(2)["POLARS_MAX_THREADS"] == "2"

@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as lightning
 import torch
 from omegaconf import open_dict
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from seasonrec.errors import DataError, TrainingError
 from seasonrec.evaluation.evaluate import evaluate
@@ -333,6 +333,16 @@ def test_weights_of_another_configuration_are_refused(cfg, joint, selection_fit,
         DataError, match=r"weights of another model; \d+ tensors differ, e\.g\. \['heads\.cf.*load it with the run's own config"
     ):
         load_weights(joint("head/cf=repeat").model, tmp_path / WEIGHTS)
+
+
+def test_weights_of_runs_from_before_single_numbers_had_a_dimension_are_read(joint, tmp_path):
+    model = joint().model
+    old = {name: value.squeeze() + 1 if value.shape == (1,) else value for name, value in all_learnt(model).items()}
+    assert any(not value.dim() for value in old.values())
+    save_file({name: value.contiguous() for name, value in old.items()}, tmp_path / WEIGHTS)
+    load_weights(model, tmp_path / WEIGHTS)
+    for name, value in all_learnt(model).items():
+        torch.testing.assert_close(value, old[name].view(value.shape))
 
 
 def test_debug_overfit_learns_two_batches_by_heart(composed, joint, selection_fit, tmp_path):

@@ -226,6 +226,7 @@ def test_only_expected_warnings_are_hidden_and_only_while_a_fit_trains():
         "`isinstance(treespec, LeafSpec)` is deprecated, use `isinstance(treespec, TreeSpec) and treespec.is_leaf()` instead.",
         "It is recommended to use `self.log('validation/selection', ..., sync_dist=True)` when logging on epoch level",
         "`broadcast_buffers` is deprecated. Use `forward_sync_buffers` instead.",
+        "FSDP2-wrapped module (FSDPJointModel) returned a view tensor. An in-place op on this view will silently drop the hook",
     )
     others = ("Found a NaN", "The 'val_dataloader' does not have many workers", "You have overridden `backward` in `LightningModule`")
     with warnings.catch_warnings(record=True) as shown:

@@ -263,8 +263,10 @@ class TextEncoder(nn.Module):
         if batches:
             rows = torch.from_numpy(np.concatenate(batches)).to(self.device)
             vectors = vectors.index_copy(0, rows, torch.cat([self._pooled(tokens.take(batch)) for batch in batches]))
-        token = Tokens(np.full(1, self.pad_id, np.int32), np.arange(2))
-        return vectors + 0 * sum(self._pooled(token).sum() for _ in range(n_for_nothing)) if n_for_nothing else vectors
+        if n_for_nothing:
+            token = Tokens(np.full(1, self.pad_id, np.int32), np.arange(2))
+            vectors = vectors + 0 * sum(self._pooled(token).sum() for _ in range(n_for_nothing))
+        return vectors
 
     def below(self, tokens: Tokens, n_blocks: int) -> Tensor:
         """What the lowest blocks make of each token, [n_tokens, d_model], without gradients and dropout: `Tokens.hidden` for those above.

@@ -313,21 +313,30 @@ class Batcher:
     def __init__(self, moments: Moments, similar: SimilarUsers | None = None, words: UserWords | None = None):
         self.moments, self._similar, self._words = moments, similar or SimilarUsers(), words
 
-    def batch(self, users: NDArray, now: AsOf, candidates: Candidates | None = None, about: int | None = None) -> Batch:
+    def batch(
+        self,
+        users: NDArray,
+        now: AsOf,
+        candidates: Candidates | None = None,
+        about: int | None = None,
+        histories: Histories | None = None,
+    ) -> Batch:
         """A batch without truth, e.g. to recommend from.
 
         Args:
             users: rows [B]; -1 is a user of whom nothing is known.
             candidates: None for the whole catalogue.
             about: the start of the week to recommend for, int64 seconds UTC; None for the one that begins now.
+            histories: of the users then, where they are at hand.
         """
+        own = now.histories(users) if histories is None else histories
         none = torch.zeros(0, dtype=torch.int64)
         column = _columns(candidates, now.n_items)
         items = None if candidates is None else candidates.item
         return Batch(
             user=torch.from_numpy(np.array(users, np.int64)),  # a copy: tensors cannot be read-only
             moment=(moment := self.moments(now, about)),
-            history=_history(now.histories(users), moment.item_gap, column, self.moments.last_year, (moment.time - now.time) // WEEK),
+            history=_history(own, moment.item_gap, column, self.moments.last_year, (moment.time - now.time) // WEEK),
             similar=torch.from_numpy(self._similar.bought(users, now, items)),
             usual=torch.from_numpy(self._similar.usual(now)[slice(None) if items is None else items]),
             candidate=None if items is None else torch.from_numpy(items),
@@ -348,13 +357,14 @@ class Batcher:
         column = torch.from_numpy(_columns(candidates, now.n_items)[items])
         return replace(self.batch(users, now, candidates), truth_query=torch.arange(len(users)), truth_column=column)
 
-    def with_truth(self, queries: Queries, now: AsOf, candidates: Candidates | None = None) -> Batch:
+    def with_truth(self, queries: Queries, now: AsOf, candidates: Candidates | None = None, histories: Histories | None = None) -> Batch:
         """A batch of queries of one week together with what was bought in it.
 
         Args:
             candidates: contain all truth; None for the whole catalogue.
+            histories: of the queries' users then, where they are at hand.
         """
-        batch = self.batch(queries.user, now, candidates)
+        batch = self.batch(queries.user, now, candidates, histories=histories)
         return replace(
             batch,
             truth_query=torch.from_numpy(queries.truth_query),
@@ -362,12 +372,13 @@ class Batcher:
             truth_rating=None if queries.truth_rating is None else torch.from_numpy(queries.truth_rating),
         )
 
-    def share_of(self, queries: Queries, now: AsOf, candidates: Candidates | None = None) -> Batch:
+    def share_of(self, queries: Queries, now: AsOf, candidates: Candidates | None = None, histories: Histories | None = None) -> Batch:
         """This process's share of such a batch, which knows of the others' what a loss has to know.
 
         A query that is here only so that the process has one counts as a user of whom nothing is known.
         """
-        share, pairs, column = Share.of(len(queries)), now.histories(queries.user), _columns(candidates, now.n_items)
+        share, column = Share.of(len(queries)), _columns(candidates, now.n_items)
+        pairs = now.histories(queries.user) if histories is None else histories
         batch, listed = self.with_truth(queries.take(share.row), now, candidates), column[pairs.pair_item] >= 0
         whole = Whole(
             share=share,
@@ -469,16 +480,16 @@ class TrainingBatches(IterableDataset):
         queries = self._queries.take(rows)
         now = self._past.earlier(int(queries.time[0]))
         make = self._batcher.share_of if self._shared and n_processes() > 1 else self._batcher.with_truth
-        return make(queries, now, self._candidates(queries, now, rng))
+        own = now.histories(queries.user)
+        return make(queries, now, self._candidates(queries.truth_item, own.pair_item, now, rng), own)
 
-    def _candidates(self, queries: Queries, now: AsOf, rng: np.random.Generator) -> Candidates | None:
+    def _candidates(self, truth: NDArray, own: NDArray, now: AsOf, rng: np.random.Generator) -> Candidates | None:
         """What the softmax of all the queries runs over; None for the whole catalogue."""
         if self._sampler is None:
-            return Candidates.of_truth(queries.truth_item)
+            return Candidates.of_truth(truth)
         if self._sampler.n is None or self._sampler.n >= now.n_items:
             return None
-        own = now.histories(queries.user).pair_item
-        return self._sampler.draw(self._inclusion(now, self._sampler), queries.truth_item, rng, own)
+        return self._sampler.draw(self._inclusion(now, self._sampler), truth, rng, own)
 
     @staticmethod
     def _probabilities(now: AsOf, sampler: CandidateSampler) -> NDArray[np.float64]:

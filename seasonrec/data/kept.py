@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 V = TypeVar("V")
 KEPT_GB: Final = 2.0  # of one kind of results, unless somebody says otherwise
@@ -46,22 +46,41 @@ class KeptRows:
     Memory: 4 bytes a number and 16 a row, taken as rows come.
 
     Args:
-        width: numbers of a row, int32.
+        width: numbers of a row, of 4 bytes each.
         max_bytes: of all rows.
+        dtype: of the numbers.
     """
 
-    def __init__(self, width: int, max_bytes: float):
+    def __init__(self, width: int, max_bytes: float, dtype: DTypeLike = np.int32):
+        self.width = width
         n = max(1, int(max_bytes // (4 * width + 16)))
-        self._rows, self._key = np.zeros((n, width), np.int32), np.zeros(n, np.int64)
+        self._rows, self._key = np.zeros((n, width), dtype), np.zeros(n, np.int64)
         self._place = np.zeros(2 * n, np.int32)  # one behind that of a row, so that 0 is none
         self._n_added = 0
 
-    def find(self, keys: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    def __len__(self) -> int:
+        """How many fit."""
+        return len(self._key)
+
+    def __call__(self, keys: NDArray[np.int64], make: Callable[[NDArray[np.int64]], NDArray]) -> NDArray:
+        """The row of each key, [n, width]; those that are not kept are made and kept.
+
+        Args:
+            make: the rows at some places among the keys.
+        """
+        rows, found = self.find(keys)
+        if not found.all():
+            new = np.flatnonzero(~found)
+            rows[new] = make(new)
+            self.add(keys[new], rows[new])
+        return rows
+
+    def find(self, keys: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.bool_]]:
         """The row of each key [n, width], and which keys have one [n]; without, it is any."""
         place = self._place[keys % len(self._place)] - 1
         return self._rows[place], (place >= 0) & (self._key[place] == keys)
 
-    def add(self, keys: NDArray[np.int64], rows: NDArray[np.int32]) -> None:
+    def add(self, keys: NDArray[np.int64], rows: NDArray) -> None:
         """Keeps rows [n, width]; where there are more than fit, the last ones."""
         keys, rows = keys[-len(self._key) :], rows[-len(self._key) :]
         place = (self._n_added + np.arange(len(keys))) % len(self._key)

@@ -12,6 +12,8 @@ from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError
 
 NEIGHBOURS_GB: Final = 0.5  # 400,000 queries of 300 neighbours: several times what a training draws from
+BOUGHT_GB: Final = 0.5  # of what they bought of the whole catalogue
+FEW_ROWS: Final = 20_000  # where fewer fit, hardly one is asked for again before it is gone
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Purchases:
     usual: NDArray[np.float32]
     number: int
 
+    def keys(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A number for each user as of this moment, and for no other user or moment."""
+        return (self.number << 32) + users + 1  # users are rows of 31 bits, or -1
+
 
 def _bytes(purchases: Purchases) -> int:
     matrix = purchases.direction
@@ -44,7 +50,8 @@ class SimilarUsers:
 
     Memory: a moment takes 8 bytes a (user, item) pair among whom neighbours are sought and 8 an item; up to `max_gb` in all, the newest is
     kept in any case. Whom a user is like as of a moment is kept too, 4 bytes a neighbour and up to half a gigabyte: training asks for the
-    same queries several times, and so does a second fit with a later cut-off.
+    same queries several times, and so does a second fit with a later cut-off. Where a catalogue is so small that those of many users fit
+    into as much again, so is what they bought of it, 4 bytes an item.
 
     Args:
         k: how many neighbours.
@@ -64,6 +71,7 @@ class SimilarUsers:
         self._at = Kept(self._purchases, _bytes, max_gb * 1e9)
         self._numbers: dict[tuple[int, int], int] = {}
         self._nearest = KeptRows(k, NEIGHBOURS_GB * 1e9)
+        self._bought: KeptRows | None = None  # made when the size of a catalogue is known
 
     def usual(self, now: AsOf) -> NDArray[np.float32]:
         """The decayed purchases of each item by the average user, [n_items]."""
@@ -76,10 +84,16 @@ class SimilarUsers:
             users: rows; -1 is a user of whom nothing is known, who has no neighbours.
             items: catalogue rows; None for the whole catalogue.
         """
-        purchases = self._at(now)
+        users, purchases = np.asarray(users, np.int64), self._at(now)
         of_items = purchases.direction if items is None else purchases.direction[items]
-        # A neighbour list is short, yet as a dense matrix it is multiplied four times as fast.
-        return np.ascontiguousarray((of_items @ self._weights(users, now, purchases).T).T)
+
+        def make(rows: slice | NDArray) -> NDArray[np.float32]:
+            # A neighbour list is short, yet as a dense matrix it is multiplied four times as fast.
+            return np.ascontiguousarray((of_items @ self._weights(users[rows], now, purchases).T).T)
+
+        if self._bought is None or self._bought.width != now.n_items:
+            self._bought = KeptRows(now.n_items, BOUGHT_GB * 1e9, np.float32)
+        return make(slice(None)) if items is not None or len(self._bought) < FEW_ROWS else self._bought(purchases.keys(users), make)
 
     def _rows(self, now: AsOf) -> NDArray[np.int64]:
         n = min(self._n_users or now.n_users, now.n_users)
@@ -96,12 +110,7 @@ class SimilarUsers:
 
     def _weights(self, users: NDArray, now: AsOf, purchases: Purchases) -> NDArray[np.float32]:
         """What the directions of others count for each of `users`, [n_users_in_batch, n]."""
-        keys = (purchases.number << 32) + np.asarray(users, np.int64) + 1  # users are rows of 31 bits, or -1
-        neighbour, found = self._nearest.find(keys)
-        if not found.all():
-            new = np.flatnonzero(~found)
-            neighbour[new] = self._neighbours(np.asarray(users)[new], now, purchases)
-            self._nearest.add(keys[new], neighbour[new])
+        neighbour = self._nearest(purchases.keys(users), lambda new: self._neighbours(users[new], now, purchases))
         n = len(purchases.norm)
         # A small shop has fewer neighbours to give, and a user who is one of those among whom they are sought has one fewer.
         k = self._k if n > self._k else np.maximum(1, n - np.isin(users, self._rows(now))[:, None])

@@ -90,3 +90,18 @@ def test_a_row_added_again_is_the_new_one():
     kept.add(np.array([4]), rows_of(1))
     kept.add(np.array([4]), rows_of(4))
     np.testing.assert_array_equal(kept.find(np.array([4]))[0], rows_of(4))
+
+
+def test_rows_are_made_for_the_keys_that_have_none_and_then_kept():
+    kept, asked = KeptRows(2, 1_000, np.float32), []
+
+    def halves(places):
+        asked.append(places.tolist())
+        return np.array([[n, n / 2] for n in np.array([7, 3, 8])[places]])
+
+    kept.add(np.array([3]), np.array([[3, 1.5]]))
+    for _ in range(2):
+        rows = kept(np.array([7, 3, 8]), halves)
+        np.testing.assert_array_equal(rows, np.array([[7, 3.5], [3, 1.5], [8, 4]], np.float32), strict=True)
+    assert asked == [[0, 2]]
+    assert (len(kept), kept.width) == (1_000 // (4 * 2 + 16), 2)

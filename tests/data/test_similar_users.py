@@ -68,6 +68,34 @@ def test_what_was_found_for_some_queries_changes_nothing_for_others(random_timel
     assert sum(searched) == 4 * (5 + 2), "the same query is sought once for each of four moments: five users, then 3 and 7"
 
 
+def test_what_was_bought_of_a_whole_catalogue_is_summed_once(random_timeline, monkeypatch):
+    """And again, by the same neighbours, of some items, and of a catalogue that has grown."""
+    t = random_timeline
+    grown = Timeline(t.user, t.item, t.time, n_users=t.n_users, n_items=t.n_items + 1, week_zero=t.week_zero)
+    similar, summed = SimilarUsers(3), []
+    weigh = similar._weights
+    monkeypatch.setattr(similar, "_weights", lambda users, *where: summed.append(len(users)) or weigh(users, *where))
+    first = similar.bought(USERS, t.at_week(30))
+    first[:] = -1  # a caller's own
+    for timeline, n_items in ((t, 32), (grown, 33)):
+        for items in (None, np.arange(4)):
+            expected = SimilarUsers(3).bought(USERS, timeline.at_week(30), items)
+            assert expected.shape[1] == (n_items if items is None else 4)
+            np.testing.assert_array_equal(similar.bought(USERS, timeline.at_week(30), items), expected)
+            assert expected.any()
+    assert summed == [5, 5, 5, 5], "whole, some items, whole of the grown one, some of its items"
+
+
+def test_of_a_large_catalogue_nothing_is_kept_but_the_neighbours(random_timeline, monkeypatch):
+    monkeypatch.setattr("seasonrec.data.similar_users.FEW_ROWS", 10**9)
+    similar, summed = SimilarUsers(3), []
+    weigh = similar._weights
+    monkeypatch.setattr(similar, "_weights", lambda users, *where: summed.append(len(users)) or weigh(users, *where))
+    once, twice = (similar.bought(USERS, random_timeline.at_week(30)) for _ in range(2))
+    np.testing.assert_array_equal(once, twice)
+    assert summed == [5, 5]
+
+
 def test_a_moment_that_is_made_again_remembers_whom_it_was_asked_about(random_timeline, monkeypatch):
     similar, searched = SimilarUsers(3, max_gb=0), []
     search = similar._neighbours

@@ -8,7 +8,7 @@ train: .venv/.demo  ## data -> text encoder -> joint training -> full-catalogue 
 	.venv/bin/python scripts/train.py $(ARGS)
 
 test: .venv/.dev lint  ## every test, on real data too
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --cov -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: .venv/.dev  ## style, types and the floors that imports may cross
 	.venv/bin/ruff check .

@@ -85,7 +85,7 @@ def words(data_words, cache_folder, tiny_bert) -> list[str]:  # noqa: F811
     """How a command line makes a run quick: few epochs, weeks and resamples."""
     text = f"""
         encoder=huggingface encoder.model={tiny_bert} encoder.max_length=16 baseline=quick data.season_min_triples=10
-        trainer=cpu trainer.max_epochs=3 epochs=best n_threads=1
+        trainer=cpu trainer.enable_progress_bar=false trainer.max_epochs=3 epochs=best n_threads=1
         sampling.n_weeks=20 sampling.batch_size=64 eval.n_resamples=50 eval.n_paired=100 paths.cache={cache_folder}
     """
     return [*data_words, *text.split()]
@@ -116,14 +116,9 @@ def run(command, words, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def two_seeds(command, words, tmp_path_factory) -> Path:
-    """The folder of a multirun: seeds 0 and 1 of one epoch each, with every logger that is installed."""
+    """The folder of a multirun: seeds 0 and 1 of one epoch each, with every logger that is installed, and a progress bar."""
     folder = tmp_path_factory.mktemp("multirun") / "train" / "today"
-    short = [
-        "trainer.max_epochs=1",
-        "trainer.log_every_n_steps=1",
-        "sampling.n_weeks=6",
-        "trainer.enable_progress_bar=false",
-    ]
+    short = ["trainer.max_epochs=1", "trainer.log_every_n_steps=1", "sampling.n_weeks=6", "trainer.enable_progress_bar=true"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_SILENT", "true")
         command("train", *words, *short, "logger=many", "seed=0,1", f"hydra.sweep.dir={folder}")
@@ -132,12 +127,12 @@ def two_seeds(command, words, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def composed(words) -> Callable[..., DictConfig]:
-    """The config of a quick `train`, with overrides and without a progress bar."""
+    """The config of a quick `train`, with overrides."""
 
     @cache
     def compose_once(overrides: tuple[str, ...]) -> DictConfig:
         with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
-            return compose("train", [*words, "trainer.enable_progress_bar=false", *overrides])
+            return compose("train", [*words, *overrides])
 
     return lambda *overrides: compose_once(overrides).copy()
 

@@ -71,7 +71,7 @@ def job(command, words, tmp_path_factory):
     def call(*overrides):
         folder, seen = tmp_path_factory.mktemp("job"), tmp_path_factory.mktemp("seen")
         callbacks = f"+callbacks.plain._target_={__name__}.NoDropout +callbacks.witness._target_={__name__}.Witness"
-        options = [*words, *f"{OPTIONS} {callbacks} +callbacks.witness.folder={seen} trainer.enable_progress_bar=false".split()]
+        options = [*words, *f"{OPTIONS} {callbacks} +callbacks.witness.folder={seen}".split()]
         call = lambda: command("train", *options, *overrides, f"hydra.run.dir={folder}")
         return folder, seen, call
 

@@ -6,8 +6,8 @@ from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from seasonrec.baselines.bounds import bounded
 from seasonrec.baselines.popular import recent_popularity
+from seasonrec.bounds import bounded
 from seasonrec.data.timeline import AsOf
 
 

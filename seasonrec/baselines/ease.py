@@ -5,8 +5,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import get_lapack_funcs
 
-from seasonrec.baselines.bounds import bounded
 from seasonrec.baselines.popular import recent_popularity
+from seasonrec.bounds import bounded
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError
 from seasonrec.schema import WEEK

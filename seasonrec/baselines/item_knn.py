@@ -5,8 +5,8 @@ import scipy.sparse as sp
 from implicit.nearest_neighbours import ItemItemRecommender
 from numpy.typing import NDArray
 
-from seasonrec.baselines.bounds import bounded
 from seasonrec.baselines.popular import recent_popularity
+from seasonrec.bounds import bounded
 from seasonrec.data.timeline import AsOf
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seasonrec.baselines.bounds import bounded
+from seasonrec.bounds import bounded
 from seasonrec.data.timeline import AsOf
 
 RECENT_WEEKS = 4  # what counts as recent where a method mixes in what is popular now

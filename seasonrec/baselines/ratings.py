@@ -5,7 +5,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from seasonrec.baselines.bounds import bounded
+from seasonrec.bounds import bounded
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError, DataError
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seasonrec.baselines.bounds import bounded
 from seasonrec.baselines.products import products
+from seasonrec.bounds import bounded
 from seasonrec.data.sequences import Sequences
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError, DataError
@@ -71,7 +71,7 @@ class SasRec:
         seed: int = 0,
     ):
         if block not in BLOCKS:
-            raise ConfigError(f"sasrec.block is {block!r}, wanted one of {', '.join(BLOCKS)}; change it in the baseline's configuration")
+            raise ConfigError(f"sasrec.block is {block!r}, wanted one of {', '.join(BLOCKS)}")
         self._shape = {"d": d, "n_blocks": n_blocks, "n_heads": n_heads, "dropout": bounded("sasrec.dropout", dropout, 0, 1)}
         self._block, self._widening = BLOCKS[block], int(bounded("sasrec.widening", widening, 1))
         self._length, self._n_negatives = int(bounded("sasrec.length", length, 1)), int(bounded("sasrec.n_negatives", n_negatives, 1))

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seasonrec.baselines.bounds import bounded
 from seasonrec.baselines.popular import RECENT_WEEKS
+from seasonrec.bounds import bounded
 from seasonrec.data.timeline import AsOf
 
 YEAR_WEEKS = 52

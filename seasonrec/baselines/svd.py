@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seasonrec.baselines.bounds import bounded
 from seasonrec.baselines.ratings import rated
+from seasonrec.bounds import bounded
 from seasonrec.data.timeline import AsOf
 
 CONSTANTS: Final = 2  # columns of a row before its factors: bias and one

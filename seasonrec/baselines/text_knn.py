@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seasonrec.baselines.bounds import bounded
 from seasonrec.baselines.popular import recent_popularity
 from seasonrec.baselines.text_profile import TextProfile
+from seasonrec.bounds import bounded
 from seasonrec.data.timeline import AsOf
 from seasonrec.encoders.neighbours import Neighbours
 

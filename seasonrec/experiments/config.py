@@ -16,6 +16,7 @@ from typing import Any, Final
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from seasonrec.bounds import bounded
 from seasonrec.errors import ConfigError
 
 # The extra that brings an optional package which configs name.
@@ -310,8 +311,8 @@ def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
             raise ConfigError(f"{', '.join(missing)}: no value given; add {needed} to the command line or to a config file")
         OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg))
         for key in AT_LEAST_ONE:
-            if isinstance(value := OmegaConf.select(cfg, key), int | float) and value < 1:
-                raise ConfigError(f"{key} is {value}, wanted at least 1")
+            if isinstance(value := OmegaConf.select(cfg, key), int | float):
+                bounded(key, value, 1)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     _check_calls(OmegaConf.to_container(cfg, resolve=True), "")

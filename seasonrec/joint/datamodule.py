@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from seasonrec.bounds import bounded
 from seasonrec.data.batches import Batcher, TrainingBatches
 from seasonrec.data.candidates import CandidateSampler
 from seasonrec.data.timeline import AsOf
@@ -35,8 +36,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name in ("n_weeks", "n_queries", "batch_size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ConfigError(f"sampling.{name} is {value}, wanted at least 1")
+            if (value := getattr(self, name)) is not None:
+                bounded(f"sampling.{name}", value, 1)
         if not 0 < self.users <= 1:
             raise ConfigError(f"sampling.users is {self.users}, wanted a share of users above 0, at most 1")
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from seasonrec.bounds import bounded
 from seasonrec.data.batches import Batch
-from seasonrec.errors import ConfigError, TrainingError
+from seasonrec.errors import TrainingError
 from seasonrec.joint.model import JointModel, Scores
 from seasonrec.joint.optimisation import Optimisation
 from seasonrec.losses import JointLoss, Truth
@@ -119,8 +120,8 @@ class FreshTexts(pl.Callback):
 
     def __init__(self, every_n_epochs: int = 1, every_n_steps: int | None = None):
         for name, period in (("every_n_epochs", every_n_epochs), ("every_n_steps", every_n_steps)):
-            if period is not None and period < 1:
-                raise ConfigError(f"model.refresh_texts.{name} is {period}, wanted at least 1")
+            if period is not None:
+                bounded(f"model.refresh_texts.{name}", period, 1)
         self.every_n_epochs, self.every_n_steps = every_n_epochs, every_n_steps
         self.staleness: list[tuple[int, float]] = []  # after which step, and how much
 

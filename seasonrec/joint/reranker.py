@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seasonrec.bounds import bounded
 from seasonrec.data.batches import N_PAIR_FEATURES, N_USER_FEATURES, Batch, TrainingBatches
 from seasonrec.data.candidates import CandidateSampler
 from seasonrec.data.timeline import AsOf
@@ -182,12 +183,10 @@ class BoostedTrees:
         options: Mapping[str, Any] | None = None,
     ):
         for name, value in {"n_queries": n_queries, "n_best": n_best, "n_negatives": n_negatives, "n_rounds": n_rounds}.items():
-            if value is not None and value < 1:
-                raise ConfigError(f"reranker.{name} is {value}, wanted at least 1")
-        if new < 0:
-            raise ConfigError(f"reranker.new is {new}, wanted a weight of 0 or more")
+            if value is not None:
+                bounded(f"reranker.{name}", value, 1)
         self._n_queries, self._n_best, self._n_negatives, self._n_rounds = n_queries, n_best, n_negatives, n_rounds
-        self._new, self._demand, self._options = new, demand, {**(options or {}), **REPEATABLE}
+        self._new, self._demand, self._options = bounded("reranker.new", new, 0), demand, {**(options or {}), **REPEATABLE}
         self._refuse_unknown_options()
         self._trees: lightgbm.Booster | None = None
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seasonrec.errors import ConfigError
+from seasonrec.bounds import bounded
 from seasonrec.seasons.calendar import Calendar
 from seasonrec.seasons.phase import harmonics, of_year, week_of_year
 
@@ -51,8 +51,7 @@ class SeasonContext:
     holidays: bool = True
 
     def __post_init__(self) -> None:
-        if self.n_harmonics < 1:
-            raise ConfigError(f"seasons.n_harmonics is {self.n_harmonics}, wanted at least 1")
+        bounded("seasons.n_harmonics", self.n_harmonics, 1)
 
     @property
     def width(self) -> int:

@@ -1,4 +1,4 @@
-"""Hyperparameters out of their range end here, not in a list that looks plausible."""
+"""Settings out of their range end here, not in a list that looks plausible."""
 
 import math
 
@@ -9,12 +9,12 @@ def bounded(name: str, value: float, low: float, high: float = math.inf) -> floa
     """The value, which lies in [low, high].
 
     Args:
-        name: of the method and its hyperparameter, e.g. "tifu_knn.decay".
+        name: of the setting and what it belongs to, e.g. "tifu_knn.decay".
 
     Raises:
         ConfigError: it does not.
     """
     if not low <= value <= high:
         wanted = f"at least {low}" if high == math.inf else f"{low} to {high}"
-        raise ConfigError(f"{name} is {value}, wanted {wanted}; change it in the baseline's configuration")
+        raise ConfigError(f"{name} is {value}, wanted {wanted}")
     return value

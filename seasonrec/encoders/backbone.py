@@ -230,14 +230,18 @@ def skipping(blocks: Sequence[nn.Module], n: int, hidden: Tensor) -> Iterator[No
     """
     # What a skipped block gives is read by another skipped one only, or its first part is, in families whose blocks give several.
     handle = blocks[n].register_forward_pre_hook(lambda block, args: (hidden, *args[1:]))
+    before = [vars(block).get("forward") for block in blocks[:n]]
     for block in blocks[:n]:
         block.forward = lambda *args, **kwargs: args
     try:
         yield
     finally:
         handle.remove()
-        for block in blocks[:n]:
-            del block.forward  # the class's own comes back
+        for block, own in zip(blocks[:n], before, strict=True):
+            if own is None:
+                del block.forward  # the class's comes back
+            else:
+                block.forward = own
 
 
 def is_causal(backbone: nn.Module) -> bool:

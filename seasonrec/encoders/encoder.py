@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seasonrec.encoders import backbone as backbones
 from seasonrec.encoders.compact import NUMBERS, rounded
+from seasonrec.encoders.fused import can_be_fused, fused
 from seasonrec.encoders.pooling import POOLINGS
 from seasonrec.encoders.tokens import Tokens
 from seasonrec.encoders.vector_cache import VectorCache
@@ -384,6 +385,8 @@ class TextEncoder(nn.Module):
         """
         config = {key: value for key, value in self.backbone.config.to_dict().items() if key not in (*ORIGIN, *TRAINING)}
         options = {key: value for key, value in asdict(self.options).items() if key != "vectors"} | {"dtype": str(self._dtype)}
+        if n_blocks is None and (n_fused := len(self._fusible)):
+            options["fused"] = n_fused
         named = [config, options, _vocabulary(self.tokenizer), *([] if n_blocks is None else [n_blocks])]
         sha = hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode())
         above = () if n_blocks is None else self._names([*self.blocks[n_blocks:], *self.final])
@@ -404,7 +407,8 @@ class TextEncoder(nn.Module):
         vectors = np.zeros((len(tokens), self.d_model), np.float32)
         # Whatever the precision of a training that asks, as in `below`. Autocast keeps the weights that it has rounded until its outermost
         # context ends: once for all batches. Not in inference_mode.
-        with self._evaluating(), torch.no_grad(), torch.autocast(self.device.type, enabled=False), self._precision():
+        plain = torch.autocast(self.device.type, enabled=False)
+        with self._evaluating(), torch.no_grad(), plain, self._precision(), fused(self._fusible):
             for rows in tokens.batches(batch_tokens):
                 vectors[rows] = self(tokens.take(rows), batch_tokens).cpu().numpy()
                 report(len(rows))
@@ -422,6 +426,15 @@ class TextEncoder(nn.Module):
             yield
         finally:
             self.train(training)
+
+    @property
+    def _fusible(self) -> list[nn.Module]:
+        """The blocks that are run fused where no gradients are asked for."""
+        found = backbones.parts(self.backbone)
+        in_parts = isinstance(self.backbone, FSDPModule)  # of whose weights this process has a part
+        if not found or in_parts or self.device.type != "cpu" or self._dtype != torch.bfloat16 or not multiplies_bfloat16(self.device):
+            return []
+        return [block for block in found.blocks if can_be_fused(block)]
 
     @property
     def _batch_tokens(self) -> int:

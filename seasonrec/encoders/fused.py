@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 # Blocks with these parts at these places, by the names of their classes.
 ALIKE: Final = ("BertLayer", "RobertaLayer", "XLMRobertaLayer", "ElectraLayer")
+NAMES: Final = ("weight", "bias")  # of a linear map
 ROWS: Final = 2_048  # tokens that a product usually has
+SHORTEST: Final = 16  # tokens of a text; products of smaller matrices take three times as long
 
 
 @contextmanager
@@ -56,7 +58,7 @@ class FusedBlock:
     def __init__(self, block: Any):
         attention, of_attention = block.attention.self, block.attention.output
         self._n_heads = attention.num_attention_heads
-        self._attend = Packed(attention.query, attention.key, attention.value)
+        self._attend = Packed(attention.query, attention.key, attention.value, scale=attention.scaling)
         self._project, self._norm = Packed(of_attention.dense), Norm(of_attention.LayerNorm)
         self._up, self._down, self._last_norm = Packed(block.intermediate.dense), Packed(block.output.dense), Norm(block.output.LayerNorm)
 
@@ -67,22 +69,48 @@ class FusedBlock:
             attention_mask: which tokens each token sees, or what is added to its scores for them, [n, 1, length or 1, length].
         """
         with torch.autocast("cpu", enabled=False):
-            x, mask = hidden.bfloat16(), attention_mask
-            if mask is not None and mask.is_floating_point():
-                mask = mask.bfloat16()
-            n, length, d = x.shape
-            query, key, value = self._attend(x).view(n, length, 3, self._n_heads, d // self._n_heads).permute(2, 0, 3, 1, 4)
-            seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            x = self._norm(self._project(seen.transpose(1, 2).reshape(n, length, d), plus=x))
+            x = hidden.bfloat16()
+            x = self._norm(self._project(self._seen(x, attention_mask), plus=x))
             return self._last_norm(self._down(self._up(x, then="gelu"), plus=x))
+
+    def _seen(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """What each token takes from those that it sees, [n, length, d]."""
+        n, length, d = x.shape
+        padded = max(length, SHORTEST)
+        parts = torch.zeros(3, n, self._n_heads, padded, d // self._n_heads, dtype=x.dtype)
+        parts[..., :length, :] = self._attend(x).view(n, length, 3, self._n_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = parts.view(3, n * self._n_heads, padded, -1)
+        score = torch.bmm(query, key.transpose(1, 2)).view(n, self._n_heads, padded, padded)
+        if mask is not None or padded > length:
+            score += self._hidden(mask, length, padded, x)
+        share = score.softmax(-1, dtype=torch.float32).to(x.dtype).view(n * self._n_heads, padded, padded)
+        return torch.bmm(share, value).view(n, self._n_heads, padded, -1)[:, :, :length].transpose(1, 2).reshape(n, length, d)
+
+    @staticmethod
+    def _hidden(mask: Tensor | None, length: int, padded: int, x: Tensor) -> Tensor:
+        """What is added to scores so that no token sees what it may not, [n or 1, 1, padded or 1, padded]."""
+        least = torch.finfo(x.dtype).min
+        if mask is None:
+            added = x.new_zeros(1, 1, 1, length)
+        elif mask.dtype == torch.bool:
+            added = x.new_zeros(mask.shape).masked_fill_(~mask, least)
+        else:
+            added = mask.to(x.dtype).clamp_min(least)
+        below = padded - length if added.shape[2] > 1 else 0
+        return nn.functional.pad(added, (0, padded - length, 0, below), value=least)
 
 
 class Packed:
-    """Linear maps of one input, side by side, in bfloat16."""
+    """Linear maps of one input, side by side, in bfloat16.
 
-    def __init__(self, *maps: nn.Linear):
-        weight, self._bias = (torch.cat([getattr(each, name).detach() for each in maps]).bfloat16() for name in ("weight", "bias"))
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+    Args:
+        scale: of what the first map makes.
+    """
+
+    def __init__(self, *maps: nn.Linear, scale: float = 1.0):
+        weight, bias = (torch.cat([scale * first, *others]) for first, *others in ([getattr(m, name) for m in maps] for name in NAMES))
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16(), ROWS)
+        self._bias = bias.detach().bfloat16()
 
     def __call__(self, x: Tensor, plus: Tensor | None = None, then: str = "none") -> Tensor:
         """The maps of x, [..., d_out]: with something of that shape added, or a function of it."""

@@ -9,7 +9,7 @@ from torch import nn
 from seasonrec.encoders import adapter, encoder
 from seasonrec.encoders.backbone import skipping
 from seasonrec.encoders.encoder import TextEncoder, multiplies_bfloat16
-from seasonrec.encoders.fused import ALIKE, can_be_fused, fused
+from seasonrec.encoders.fused import ALIKE, FusedBlock, can_be_fused, fused
 
 TEXTS = ["red apple", "green egg garden gift", "red candle lights of christmas", " ", "blue mug", "large pumpkin", "gift"]
 pytestmark = pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")), reason="this processor has no products of bfloat16")
@@ -40,6 +40,33 @@ def test_a_text_gets_nearly_the_vector_that_it_has_otherwise(tiny_bert, unfused,
     gap, usual = (np.abs(vectors - exact).max() for vectors in (found, unfused(half, TEXTS)))
     assert 0 < gap < 4 * usual < 0.1, "as far from float32 as rounding takes it"
     assert not found[3].any()
+
+
+def shown(kind, lengths, longest):
+    """A mask of each form in which blocks get them: each token sees the real tokens of its text."""
+    real = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    by_key = real[:, None, None]
+    return {
+        "none": None,
+        "by key": by_key,
+        "by query and key": by_key.expand(-1, 1, longest, -1),
+        "added": torch.zeros(by_key.shape).masked_fill(~by_key, torch.finfo(torch.float32).min),
+        "added without end": torch.zeros(by_key.shape).masked_fill(~by_key, -torch.inf),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["none", "by key", "by query and key", "added", "added without end"])
+@pytest.mark.parametrize("lengths", [(3, 5, 1), (20, 16, 2)], ids=["shorter than products like it", "longer"])
+def test_a_token_sees_what_it_sees_otherwise(tiny_bert, kind, lengths):
+    block, longest = half_of(tiny_bert).blocks[0], max(lengths)
+    hidden = torch.randn(3, longest, 16, generator=torch.Generator().manual_seed(0))
+    mask = shown(kind, lengths, longest)
+    with torch.no_grad():
+        exact, found = block(hidden, mask), FusedBlock(block)(hidden, mask)
+        whole = FusedBlock(block)(hidden)
+    for text, length in enumerate(lengths):
+        torch.testing.assert_close(found[text, :length].float(), exact[text, :length], atol=0.06, rtol=0)
+    assert kind == "none" or (found[2, 0] - whole[2, 0]).abs().max() > 0.2
 
 
 def test_minilm_is_as_near_to_float32_as_was_wanted(unfused):

@@ -55,12 +55,9 @@ class KeptRows:
         self.width = width
         n = max(1, int(max_bytes // (4 * width + 16)))
         self._rows, self._key = np.zeros((n, width), dtype), np.zeros(n, np.int64)
-        self._place = np.zeros(2 * n, np.int32)  # one behind that of a row, so that 0 is none
+        # One behind the place of a row, so that 0 is none; an odd number, or keys that differ by powers of two would share a few.
+        self._place = np.zeros(2 * n + 1, np.int32)
         self._n_added = 0
-
-    def __len__(self) -> int:
-        """How many fit."""
-        return len(self._key)
 
     def __call__(self, keys: NDArray[np.int64], make: Callable[[NDArray[np.int64]], NDArray]) -> NDArray:
         """The row of each key, [n, width]; those that are not kept are made and kept.

@@ -57,7 +57,7 @@ class SimilarUsers:
         k: how many neighbours.
         decay: what is left of a purchase after a week, 0 to 1.
         n_users: among how many users they are sought, taken evenly from all; None for all. So cost stays within bounds in a large shop.
-        max_gb: of all moments kept; training goes through its weeks once an epoch.
+        max_gb: of all moments kept; training goes through its weeks once an epoch. 0, for who asks once: nor is what was bought.
 
     Reference: Hu, He, Gao and Zhang (2020), Modeling personalized item frequency information for next-basket recommendation.
     """
@@ -72,6 +72,7 @@ class SimilarUsers:
         self._numbers: dict[tuple[int, int], int] = {}
         self._nearest = KeptRows(k, NEIGHBOURS_GB * 1e9)
         self._bought: KeptRows | None = None  # made when the size of a catalogue is known
+        self._bought_bytes = min(BOUGHT_GB, max_gb) * 1e9
 
     def usual(self, now: AsOf) -> NDArray[np.float32]:
         """The decayed purchases of each item by the average user, [n_items]."""
@@ -91,9 +92,11 @@ class SimilarUsers:
             # A neighbour list is short, yet as a dense matrix it is multiplied four times as fast.
             return np.ascontiguousarray((of_items @ self._weights(users[rows], now, purchases).T).T)
 
+        if items is not None or self._bought_bytes < FEW_ROWS * 4 * now.n_items:
+            return make(slice(None))
         if self._bought is None or self._bought.width != now.n_items:
-            self._bought = KeptRows(now.n_items, BOUGHT_GB * 1e9, np.float32)
-        return make(slice(None)) if items is not None or len(self._bought) < FEW_ROWS else self._bought(purchases.keys(users), make)
+            self._bought = KeptRows(now.n_items, self._bought_bytes, np.float32)
+        return self._bought(purchases.keys(users), make)
 
     def _rows(self, now: AsOf) -> NDArray[np.int64]:
         n = min(self._n_users or now.n_users, now.n_users)

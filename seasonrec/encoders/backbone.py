@@ -1,7 +1,7 @@
 """Pretrained language models: found, loaded and taken apart into embeddings, blocks and what follows them."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -112,6 +112,7 @@ def load(
         raise ConfigError(f"encoder.model={model}: its file lacks {len(missing)} weights, e.g. {missing[0]}; they would be random numbers")
     _check(model, backbone, tokenizer)
     backbone.config.use_cache = False  # of keys and values for the next token, which nobody asks for
+    backbone.config.output_hidden_states = backbone.config.output_attentions = False  # nor for what lies between
     return backbone, tokenizer
 
 
@@ -230,18 +231,31 @@ def skipping(blocks: Sequence[nn.Module], n: int, hidden: Tensor) -> Iterator[No
     """
     # What a skipped block gives is read by another skipped one only, or its first part is, in families whose blocks give several.
     handle = blocks[n].register_forward_pre_hook(lambda block, args: (hidden, *args[1:]))
-    before = [vars(block).get("forward") for block in blocks[:n]]
-    for block in blocks[:n]:
-        block.forward = lambda *args, **kwargs: args
+    try:
+        with running(dict.fromkeys(blocks[:n], lambda *args, **kwargs: args)):
+            yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def running(instead: Mapping[nn.Module, Callable]) -> Iterator[None]:
+    """While open, modules are run by other functions than their own `forward`.
+
+    Args:
+        instead: the function of each module.
+    """
+    before = {module: vars(module).get("forward") for module in instead}
+    for module, function in instead.items():
+        vars(module)["forward"] = function
     try:
         yield
     finally:
-        handle.remove()
-        for block, own in zip(blocks[:n], before, strict=True):
+        for module, own in before.items():
             if own is None:
-                del block.forward  # the class's comes back
+                del vars(module)["forward"]  # the class's comes back
             else:
-                block.forward = own
+                vars(module)["forward"] = own
 
 
 def is_causal(backbone: nn.Module) -> bool:

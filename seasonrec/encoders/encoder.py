@@ -105,7 +105,8 @@ class TextEncoder(nn.Module):
             normalize: vectors of length 1, so that products are cosines.
             max_length: tokens kept of a text, with those that the tokenizer adds.
             dtype: of matrix products: "float32", "bfloat16", or "auto", which is bfloat16 where the device multiplies it natively.
-                Weights and vectors are float32 with each.
+                Weights and vectors are float32 with each. On a CPU with bfloat16, blocks of BERT's kind are run fused while nothing
+                learns (`seasonrec.encoders.fused`), and what goes from one to the next is bfloat16 too.
             lowercase: lower-case texts first; uncased tokenizers do so themselves.
             prefix: put before each text, e.g. "query: " for E5.
             vectors: what encoded vectors are rounded to and kept in: "float32", "bfloat16" or "int8" with a scale for each, in a half and

@@ -5,47 +5,83 @@ made, before it leaves the caches: the same calls of oneDNN as `torch.compile` m
 weights of now. Between blocks, too, everything is bfloat16, sums of products and of normalisation are float32.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from seasonrec.encoders.backbone import running
 
 # Blocks with these parts at these places, by the names of their classes.
 ALIKE: Final = ("BertLayer", "RobertaLayer", "XLMRobertaLayer", "ElectraLayer")
+PARTS: Final = {
+    "attention.self.query": "Linear",
+    "attention.self.key": "Linear",
+    "attention.self.value": "Linear",
+    "attention.self.dropout": "Dropout",
+    "attention.output.dense": "Linear",
+    "attention.output.LayerNorm": "LayerNorm",
+    "attention.output.dropout": "Dropout",
+    "intermediate.dense": "Linear",
+    "intermediate.intermediate_act_fn": "GELUActivation",
+    "output.dense": "Linear",
+    "output.LayerNorm": "LayerNorm",
+    "output.dropout": "Dropout",
+}
+MASKED: Final = ("sdpa", "eager")  # ways of attention that get a mask as a tensor
 NAMES: Final = ("weight", "bias")  # of a linear map
 ROWS: Final = 2_048  # tokens that a product usually has
 SHORTEST: Final = 16  # tokens of a text; products of smaller matrices take three times as long
 
 
-@contextmanager
-def fused(blocks: Sequence[nn.Module]) -> Iterator[None]:
+def fused(blocks: Sequence[nn.Module]) -> AbstractContextManager[None]:
     """While open, blocks are run fused, with the weights that they have at the beginning.
 
     Args:
         blocks: which `can_be_fused`, on a CPU that multiplies bfloat16.
     """
-    with ExitStack() as end:
-        for block in blocks:
-            vars(block)["forward"] = FusedBlock(block)
-            end.callback(vars(block).pop, "forward", None)  # the class's own comes back
-        yield
+    return running({block: _packed(block) for block in blocks})
 
 
 def can_be_fused(block: Any) -> bool:
-    """Whether a block is of BERT's kind, with GELU, and nothing was put into it, such as an adapter."""
+    """Whether a block is of BERT's kind, with GELU, and nothing was put into it or hung onto it, such as an adapter."""
     if type(block).__name__ not in ALIKE or not torch.backends.mkldnn.is_available():
         return False
+    inner = {name: module for name, module in block.named_modules() if name}
+    leaves = {name: type(module).__name__ for name, module in inner.items() if not any(module.children())}
+    groups = [module for name, module in inner.items() if name not in leaves]
     config = block.attention.self.config
-    inner = (module for module in block.modules() if module is not block)
-    plain = all(type(module) in (nn.Linear, nn.LayerNorm, nn.Dropout) or any(module.children()) or _is_gelu(module) for module in inner)
-    untouched = not any(module._forward_hooks or module._forward_pre_hooks for module in block.modules() if module is not block)
-    return plain and untouched and config.hidden_act == "gelu" and not config.is_decoder
+    return (
+        leaves == PARTS
+        and all(type(group).__module__ == type(block).__module__ and not group._parameters for group in groups)
+        and not any(module._forward_hooks or module._forward_pre_hooks for module in inner.values())
+        and not any("forward" in vars(module) for module in (block, *inner.values()))
+        and all(values is not None and values.is_contiguous() for module in inner.values() for values in module._parameters.values())
+        and all("weight" in inner[name]._parameters for name, kind in PARTS.items() if kind in ("Linear", "LayerNorm"))
+        and (config.hidden_act, config.is_decoder) == ("gelu", False)
+        and config._attn_implementation in MASKED
+    )
 
 
-def _is_gelu(module: nn.Module) -> bool:
-    return type(module).__name__ == "GELUActivation"
+# Packing takes as long as several texts, so it is done again only where weights have changed since.
+_kept: WeakKeyDictionary[nn.Module, tuple[list[int], "FusedBlock"]] = WeakKeyDictionary()
+
+
+def _packed(block: nn.Module) -> "FusedBlock":
+    # By their bits, a tenth of the time: torch counts changes of a tensor, but not those of its own fused optimisers.
+    weights = [_sum_of_bits(values.detach().numpy()) for values in block.parameters()]
+    if block not in _kept or _kept[block][0] != weights:
+        _kept[block] = weights, FusedBlock(block)
+    return _kept[block][1]
+
+
+def _sum_of_bits(values: NDArray) -> int:
+    return int(values.view(np.int64 if values.shape[-1] % 2 == 0 else np.int32).sum(dtype=np.int64))
 
 
 class FusedBlock:
@@ -70,8 +106,8 @@ class FusedBlock:
         """
         with torch.autocast("cpu", enabled=False):
             x = hidden.bfloat16()
-            x = self._norm(self._project(self._seen(x, attention_mask), plus=x))
-            return self._last_norm(self._down(self._up(x, then="gelu"), plus=x))
+            x = self._norm(self._project.added_to(x, self._seen(x, attention_mask)))
+            return self._last_norm(self._down.added_to(x, self._up(x, then="gelu")))
 
     def _seen(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """What each token takes from those that it sees, [n, length, d]."""
@@ -112,18 +148,21 @@ class Packed:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16(), ROWS)
         self._bias = bias.detach().bfloat16()
 
-    def __call__(self, x: Tensor, plus: Tensor | None = None, then: str = "none") -> Tensor:
-        """The maps of x, [..., d_out]: with something of that shape added, or a function of it."""
-        if plus is None:
-            return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, then, [], "none" if then == "gelu" else "")
-        return torch.ops.mkldnn._linear_pointwise.binary(x, plus, self._weight, self._bias, "add")
+    def __call__(self, x: Tensor, then: str = "none") -> Tensor:
+        """The maps of x, or what a function ("gelu") makes of them, [..., d_out]."""
+        return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, then, [], "none" if then == "gelu" else "")
+
+    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """The maps of x and something of their shape in one, [..., d_out]."""
+        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._weight, self._bias, "add")
 
 
 class Norm:
     """A layer normalisation with its weights in bfloat16."""
 
     def __init__(self, norm: nn.LayerNorm):
-        self._shape, self._weight, self._bias, self._eps = norm.normalized_shape, norm.weight.bfloat16(), norm.bias.bfloat16(), norm.eps
+        self._weight, self._bias = norm.weight.detach().bfloat16(), norm.bias.detach().bfloat16()
+        self._shape, self._eps = norm.normalized_shape, norm.eps
 
     def __call__(self, x: Tensor) -> Tensor:
         """The normalised rows, of x's shape."""

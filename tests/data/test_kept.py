@@ -1,6 +1,7 @@
 """What is kept of a function's results, and what goes when they need too much room."""
 
 import numpy as np
+import pytest
 
 from seasonrec.data.kept import Kept, KeptRows
 
@@ -67,7 +68,7 @@ def test_rows_are_found_by_their_keys():
 
 
 def test_rows_that_no_longer_fit_yield_to_those_added_last():
-    kept = KeptRows(2, 3 * (4 * 2 + 16))  # room for three, and six places in the table
+    kept = KeptRows(2, 3 * (4 * 2 + 16))  # room for three, and seven places in the table
     kept.add(np.array([0, 1]), rows_of(0, 1))
     kept.add(np.array([2, 3]), rows_of(2, 3))
     rows, found = kept.find(np.arange(4))
@@ -79,10 +80,10 @@ def test_rows_that_no_longer_fit_yield_to_those_added_last():
 
 def test_a_key_that_takes_the_place_of_another_is_not_mistaken_for_it():
     kept = KeptRows(2, 3 * (4 * 2 + 16))
-    kept.add(np.array([1, 7]), rows_of(1, 7))  # the same of six places
-    rows, found = kept.find(np.array([1, 7]))
+    kept.add(np.array([1, 8]), rows_of(1, 8))  # the same of seven places
+    rows, found = kept.find(np.array([1, 8]))
     assert found.tolist() == [False, True]
-    np.testing.assert_array_equal(rows[1:], rows_of(7))
+    np.testing.assert_array_equal(rows[1:], rows_of(8))
 
 
 def test_a_row_added_again_is_the_new_one():
@@ -104,4 +105,9 @@ def test_rows_are_made_for_the_keys_that_have_none_and_then_kept():
         rows = kept(np.array([7, 3, 8]), halves)
         np.testing.assert_array_equal(rows, np.array([[7, 3.5], [3, 1.5], [8, 4]], np.float32), strict=True)
     assert asked == [[0, 2]]
-    assert (len(kept), kept.width) == (1_000 // (4 * 2 + 16), 2)
+    assert kept.width == 2
+    full = KeptRows(1, 2 * (4 + 16))
+    full(np.array([0, 1]), lambda places: places[:, None])
+    full(np.array([0]), lambda places: pytest.fail("it is kept"))
+    full(np.array([2]), lambda places: places[:, None])
+    assert full.find(np.arange(3))[1].tolist() == [False, True, True], "what was found was not added again"

@@ -1,6 +1,8 @@
 """Fused blocks against the same blocks as the library runs them."""
 
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -189,6 +191,19 @@ def test_blocks_that_compute_something_else_are_left_alone(tiny_bert, option):
     block = half_of(tiny_bert).blocks[0]
     block.attention.self.config.update(option)
     assert not can_be_fused(block)
+
+
+@native
+def test_a_model_that_would_show_what_lies_between_is_fused_from_first_to_last(tiny_bert, tmp_path):
+    """The library hangs hooks into such a model when it is first run."""
+    folder = shutil.copytree(tiny_bert, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"output_hidden_states": True}))
+    half, name = half_of(folder), half_of(folder).digest()
+    first = half.encode(TEXTS)
+    assert half._fusible == half.blocks
+    np.testing.assert_array_equal(half.encode(TEXTS), first)
+    assert half.digest() == name
 
 
 @native

@@ -150,7 +150,7 @@ class Packed:
 
     def __call__(self, x: Tensor, then: str = "none") -> Tensor:
         """The maps of x, or what a function ("gelu") makes of them, [..., d_out]."""
-        return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, then, [], "none" if then == "gelu" else "")
+        return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, then, [], "none")
 
     def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
         """The maps of x and something of their shape in one, [..., d_out]."""

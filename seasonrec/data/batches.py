@@ -84,11 +84,15 @@ class History:
     user: Tensor
     known: Tensor
 
-    @property
+    @cached_property
+    def listed_pairs(self) -> Tensor:
+        """Which pairs have an item that is among the candidates, [n]."""
+        return (self.column >= 0).nonzero().squeeze(1)
+
+    @cached_property
     def listed(self) -> tuple[Tensor, Tensor]:
-        """Query and column of each pair whose item is among the candidates, [n] each."""
-        among = self.column >= 0
-        return self.query[among], self.column[among]
+        """Query and column of these, [n] each."""
+        return self.query[self.listed_pairs], self.column[self.listed_pairs]
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ class Batch:
 
     def of_candidates(self, values: Tensor) -> Tensor:
         """The rows of the candidates from one row per catalogue item, [C, ...]."""
-        return values if self.candidate is None else values[self.candidate]
+        return values if self.candidate is None else values.index_select(0, self.candidate)
 
     @cached_property
     def demand(self) -> Tensor:

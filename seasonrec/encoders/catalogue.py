@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ class Texts:
         words: the distinct texts themselves [n_texts], and
         encoder: what reads them, for heads that read texts together.
         near: the nearest texts of items of each of them, as the encoder was loaded; None where they were not asked for.
+        candidate: catalogue rows that the step scores [C]; None for the whole catalogue.
     """
 
     vectors: Tensor
@@ -36,16 +38,31 @@ class Texts:
     words: Sequence[str]
     encoder: TextEncoder
     near: Neighbours | None = None
+    candidate: Tensor | None = None
 
-    def match(self, wanted: Tensor, items: Tensor | None) -> Tensor:
-        """The products of vectors in the text space with those of catalogue rows, None for all, [n, C].
+    @cached_property
+    def asked(self) -> tuple[Tensor, Tensor]:
+        """Rows of texts among which are all those of the candidates, distinct and ascending [T], and which each candidate has [C]."""
+        if self.candidate is None:
+            return torch.arange(len(self.vectors), device=self.vectors.device), self.of_item
+        return self.of_item.index_select(0, self.candidate).unique(return_inverse=True)
+
+    @cached_property
+    def asked_vectors(self) -> Tensor:
+        """Their vectors, [T, d_text]; taken once for all heads of a step."""
+        return self.vectors if self.candidate is None else self.vectors.index_select(0, self.asked[0])
+
+    def of_candidates(self, values: Tensor) -> Tensor:
+        """What was said of each text that is asked for, [n, T], of each candidate, [n, C]: many products share a text."""
+        return values.index_select(1, self.asked[1])  # a fifth of the time of values[:, ...]
+
+    def match(self, wanted: Tensor) -> Tensor:
+        """The products of vectors in the text space with those of the candidates, [n, C].
 
         Args:
             wanted: [n, d_text].
         """
-        if items is None:  # many products share a text: each text is met once
-            return (wanted @ self.vectors.T)[:, self.of_item]
-        return wanted @ self.vectors[self.of_item[items]].T
+        return self.of_candidates(wanted @ self.asked_vectors.T)
 
 
 class CatalogueTexts(nn.Module):
@@ -167,7 +184,7 @@ class CatalogueTexts(nn.Module):
                 vectors = vectors.index_add(0, rows, ((fresh - fresh.detach()) * weight[:, None]).to(vectors.dtype))
         if self.near is not None and self.near.index.device != vectors.device:
             self.near = self.near.to(vectors.device)
-        return Texts(vectors, self.of_item, self.of_user, self._context(context), self._texts, self.encoder, self.near)
+        return Texts(vectors, self.of_item, self.of_user, self._context(context), self._texts, self.encoder, self.near, candidates)
 
     def _drawn(self, bought: Tensor, candidates: Tensor | None) -> tuple[Tensor, Tensor]:
         """Distinct texts to learn from, and the inverse of each one's chance to be drawn, [n] each; the same in all processes.

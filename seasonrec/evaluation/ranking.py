@@ -14,7 +14,7 @@ from seasonrec.evaluation.scorer import Scorer
 
 # Queries ordered at a time: the 8-byte keys of 16 rows of 70 k items stay in the processor's cache, thrice as fast as 256.
 ROWS = 16
-MAX_SCORES = 1 << 25  # of a batch: 134 MB, of which a model has several at a time
+MAX_SCORES = 1 << 22  # of a batch: 17 MB. A model makes many such tables, and those of over 32 MB the C library asks the system for anew
 MASKED = torch.iinfo(torch.int64).min
 
 
@@ -34,8 +34,8 @@ def rank(
     Args:
         scorer: already fitted.
         k: list length; a list with fewer candidates is filled with -1.
-        batch_size: users scored at a time, at most; 256 x 68.5 k items of scores are 70 MB. Of catalogues so large that a batch would have
-            more than `MAX_SCORES` fewer users, so memory does not grow with the catalogue.
+        batch_size: users scored at a time, at most. Of catalogues so large that a batch would have more than `MAX_SCORES` fewer users, so
+            memory does not grow with the catalogue.
         progress: called with the number of queries ranked since the last call.
 
     Raises:

@@ -45,11 +45,11 @@ class Repeat(nn.Module):
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[B, C]."""
         h = batch.history
-        listed = h.column >= 0
-        query, column = h.query[listed], h.column[listed]
+        query, column = h.listed
         similar, usual = batch.similar[query, column], batch.usual[column]
         of_others = torch.stack([(MANY * similar).log1p(), lift(similar, usual)], 1)
-        score = self.score(torch.cat([h.features[listed], of_others, batch.demand[column]], 1)).squeeze(1)
+        own, demand = h.features.index_select(0, h.listed_pairs), batch.demand.index_select(0, column)
+        score = self.score(torch.cat([own, of_others, demand], 1)).squeeze(1)
         return score.new_zeros(len(batch.user), batch.n_candidates).index_put((query, column), score)
 
 

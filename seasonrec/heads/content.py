@@ -9,7 +9,7 @@ from seasonrec.data.batches import Batch, History
 from seasonrec.encoders.catalogue import Texts
 from seasonrec.errors import ConfigError
 from seasonrec.heads.head import HeadFactory, Sizes, Sum
-from seasonrec.heads.history import Centre, Decay, user_vectors
+from seasonrec.heads.history import Centre, Decay, ranges, user_vectors
 
 
 class Content(Sum):
@@ -60,11 +60,11 @@ class ProfileText(nn.Module):
         """[B, C]."""
         h = batch.history
         hidden = self.history_dropout if self.training else 0
-        bought = user_vectors(h, texts.vectors, texts.of_item[h.item], self.decay(h), hidden)
+        bought = user_vectors(h, texts.vectors, texts.of_item.index_select(0, h.item), self.decay(h), hidden)
         user = self.centre(self.profile(bought), h.known) + self.user(texts.vectors[texts.of_user[batch.user]])
         # Projected back into the text space, as in the seasonal heads: texts are met as they are.
         in_text_space = (self.dropout(user) * self.log_temperature.exp()) @ self.item.weight
-        score = texts.match(in_text_space, batch.candidate)
+        score = texts.match(in_text_space)
         return score if self.own else without_own(score, h)
 
 
@@ -77,7 +77,7 @@ class NearestTexts(nn.Module):
     buys; the next volume of a series, or the same shirt in blue, is like one of them only. Only seven numbers are learnt, so it
     holds for products that nobody has bought yet and in shops where hardly anything is bought twice.
 
-    Memory: some 20 bytes x pairs of the batch's histories x neighbours.
+    Memory: some 40 bytes x pairs of the batch's histories x neighbours among the candidates.
 
     Args:
         sharpness, scale, weight: where they begin.
@@ -97,14 +97,17 @@ class NearestTexts(nn.Module):
         """
         if texts.near is None:
             raise ConfigError("the content head's part `nearest` needs model.text_neighbours; give them, or leave the part out")
-        h, n = batch.history, len(batch.user)
-        # Products share texts: each text is scored once.
-        text, column = batch.of_candidates(texts.of_item).unique(return_inverse=True)
-        place = torch.full((len(texts.vectors),), -1, device=text.device).index_put((text,), torch.arange(len(text), device=text.device))
-        bought = texts.of_item[h.item]
-        near, cosine = place[texts.near.index[bought]], texts.near.cosine[bought]
-        pair, neighbour = ((near >= 0) & (cosine > 0)).nonzero(as_tuple=True)
-        likeness = (self.log_sharpness.exp() * (cosine[pair, neighbour] - 1)).exp()
-        at = h.query[pair] * len(text) + near[pair, neighbour]
-        total = likeness.new_zeros(n * len(text)).index_add(0, at, self.decay(h)[pair] * likeness)
-        return (self.weight * (self.log_scale.exp() * total).log1p()).view(n, -1)[:, column]
+        h, (text, _) = batch.history, texts.asked
+        place = torch.full((len(texts.vectors),), -1, device=text.device).index_copy(0, text, torch.arange(len(text), device=text.device))
+        # Users share purchases, and products texts: two texts are compared once, whoever has bought the one.
+        bought, row = texts.of_item.index_select(0, h.item).unique(return_inverse=True)
+        index, cosine = (of_text.index_select(0, bought).flatten() for of_text in (texts.near.index, texts.near.cosine))
+        near = place.index_select(0, index)
+        kept = ((near >= 0) & (cosine > 0)).nonzero().squeeze(1)
+        near, likeness = near[kept], (self.log_sharpness.exp() * (cosine[kept] - 1)).exp()
+        n_near = torch.bincount(kept // texts.near.index.shape[1], minlength=len(bought))
+        at, pair = ranges((n_near.cumsum(0) - n_near)[row], n_near[row])
+        cell = (h.query * len(text)).index_select(0, pair) + near.index_select(0, at)
+        said = self.decay(h).index_select(0, pair) * likeness.index_select(0, at)
+        total = said.new_zeros(len(batch.user) * len(text)).index_add(0, cell, said)
+        return texts.of_candidates((self.weight * (self.log_scale.exp() * total).log1p()).view(len(batch.user), -1))

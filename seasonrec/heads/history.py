@@ -73,3 +73,13 @@ def user_vectors(history: History, table: Tensor, row: Tensor, weight: Tensor, h
     total = F.embedding_bag(row, table, history.starts, mode="sum", per_sample_weights=kept.to(table.dtype))
     n = torch.zeros(len(history.starts), dtype=weight.dtype, device=weight.device).index_add(0, history.query, weight)
     return total / (n + 1).sqrt()[:, None]
+
+
+def ranges(start: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """The numbers of several ranges, one range after the other, and which range each number is of, [sum of sizes] each.
+
+    Args:
+        start, size: of each range [n].
+    """
+    which = torch.arange(len(size), device=size.device).repeat_interleave(size)
+    return torch.arange(len(which), device=size.device) + (start - (size.cumsum(0) - size)).index_select(0, which), which

@@ -42,7 +42,7 @@ class HarmonicText(nn.Module):
         # The season is projected back into the text space: one product with each text instead of d.
         season = self.dropout(self.season(batch.moment.season))
         in_text_space = season @ self.text.weight
-        return texts.match(in_text_space[None], batch.candidate)
+        return texts.match(in_text_space[None])
 
 
 class ContextText(nn.Module):
@@ -64,4 +64,4 @@ class ContextText(nn.Module):
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[1, C]."""
         in_text_space = self.dropout(self.context(texts.context)) @ self.text.weight
-        return texts.match(in_text_space[None], batch.candidate)
+        return texts.match(in_text_space[None])

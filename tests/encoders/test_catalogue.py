@@ -40,12 +40,19 @@ def test_item_vectors_are_those_of_the_items(word_encoder):
 
 
 def test_a_match_with_all_items_is_that_with_every_row(word_encoder):
-    texts = texts_of(word_encoder())("summer")
-    wanted = torch.randn(4, 8)
-    whole = texts.match(wanted, None)
-    torch.testing.assert_close(whole, texts.match(wanted, torch.arange(len(ITEMS))))
+    texts, wanted = texts_of(word_encoder()), torch.randn(4, 8)
+    whole = texts("summer").match(wanted)
     torch.testing.assert_close(whole, wanted @ torch.from_numpy(word_encoder().encode(ITEMS)).T)
-    torch.testing.assert_close(texts.match(wanted, torch.tensor([4, 1])), whole[:, [4, 1]])
+    for rows in ([*range(len(ITEMS))], [4, 1]):
+        torch.testing.assert_close(texts("summer", candidates=torch.tensor(rows)).match(wanted), whole[:, rows])
+
+
+def test_products_that_share_a_text_are_met_once_in_it(word_encoder):
+    texts = texts_of(word_encoder())("summer", candidates=(rows := torch.tensor([4, 1, 4, 0])))
+    row, column = texts.asked
+    assert row.tolist() == sorted({*texts.of_item[rows].tolist()})
+    torch.testing.assert_close(texts.asked_vectors, texts.vectors[row])
+    assert row[column].tolist() == texts.of_item[rows].tolist()
 
 
 def fresh_texts(texts, vectors):

@@ -12,7 +12,7 @@ from seasonrec.losses import cross_entropy
 
 
 def scores_of(head, shop, batch):
-    return head(batch, shop.texts(batch.moment.context))
+    return head(batch, shop.texts(batch.moment.context, candidates=batch.candidate))
 
 
 def test_what_was_not_bought_has_no_repeat_score(small_shop):

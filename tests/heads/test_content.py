@@ -12,7 +12,7 @@ from seasonrec.heads.content import Content, NearestTexts, ProfileText
 
 
 def scores_of(head, shop, batch):
-    return head(batch, shop.texts(batch.moment.context))
+    return head(batch, shop.texts(batch.moment.context, candidates=batch.candidate))
 
 
 def test_what_the_user_has_bought_before_gets_0_and_all_else_what_it_would_get(small_shop):

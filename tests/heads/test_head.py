@@ -36,7 +36,7 @@ def randomised(head):
 
 
 def context(shop, batch):
-    return shop.texts(batch.moment.context)
+    return shop.texts(batch.moment.context, candidates=batch.candidate)
 
 
 def test_all_head_groups_are_shipped():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seasonrec.data.batches import DECAYS
-from seasonrec.heads.history import Centre, Decay, user_vectors
+from seasonrec.heads.history import Centre, Decay, ranges, user_vectors
 
 
 def test_a_purchase_counts_by_a_learnt_blend_of_the_decays(small_shop):
@@ -133,3 +133,10 @@ def test_a_batch_of_users_without_history_moves_no_centre():
     assert centre(torch.randn(2, 3), torch.tensor([False, False])).eq(0).all()
     assert centre.mean.eq(0).all()
     assert centre.n_batches == 0
+
+
+def test_ranges_are_counted_out_one_after_another():
+    number, which = ranges(torch.tensor([7, 0, 3, 7]), torch.tensor([2, 0, 3, 1]))
+    assert number.tolist() == [7, 8, 3, 4, 5, 7]
+    assert which.tolist() == [0, 0, 2, 2, 2, 3]
+    assert all(len(each) == 0 for each in ranges(torch.tensor([5]), torch.tensor([0])))

@@ -11,7 +11,7 @@ from seasonrec.heads.seasonal import AsOfDemand, ContextText, HarmonicText
 def scores_of(head, shop, week):
     batch = shop.batch(week)
     with torch.no_grad():
-        return head(batch, shop.texts(batch.moment.context))
+        return head(batch, shop.texts(batch.moment.context, candidates=batch.candidate))
 
 
 def learnt(head):
@@ -37,7 +37,7 @@ def test_scores_change_with_the_date(small_shop, kind):
 @pytest.mark.parametrize("kind", [HarmonicText, ContextText])
 def test_a_text_head_sees_the_season_and_the_texts_and_nothing_else(small_shop, kind):
     head, batch = learnt(kind(small_shop.sizes)), small_shop.batch()
-    texts = small_shop.texts(batch.moment.context)
+    texts = small_shop.texts(batch.moment.context, candidates=batch.candidate)
     other = replace(batch, moment=replace(batch.moment, demand=torch.randn_like(batch.moment.demand)))
     with torch.no_grad():
         scores = head(batch, texts)

@@ -24,7 +24,7 @@ class TextFactors(nn.Module):
         self.of_user = nn.Embedding(sizes.n_users + 1, sizes.d_text)
 
     def forward(self, batch, texts):
-        return texts.match(self.of_user(batch.user), batch.candidate)
+        return texts.match(self.of_user(batch.user))
 
 
 HEADS = {

@@ -48,7 +48,7 @@ def test_a_match_with_all_items_is_that_with_every_row(word_encoder):
 
 
 def test_products_that_share_a_text_are_met_once_in_it(word_encoder):
-    texts = texts_of(word_encoder())("summer", candidates=(rows := torch.tensor([4, 1, 4, 0])))
+    texts = texts_of(word_encoder())("summer", candidates=(rows := torch.tensor([4, 3, 1, 0, 5])))
     row, column = texts.asked
     assert row.tolist() == sorted({*texts.of_item[rows].tolist()})
     torch.testing.assert_close(texts.asked_vectors, texts.vectors[row])

@@ -2,7 +2,7 @@
 
 The words after the peer's name are overrides of `seasonrec evaluate` (data, seed, n_threads, eval=rolling, paths.output, ...). The
 run's folder outputs/peers/<peer>/<time> holds lists/<peer>.parquet, metrics.csv, weeks.csv and run.json, with the peer's own record under
-facts; of one that predicts ratings, metrics.csv and run.json.
+facts; of one that predicts ratings, metrics.csv and run.json. With paths.run=DIR an interrupted eval=rolling goes on there.
 """
 
 import json
@@ -79,7 +79,8 @@ def config_of(name: str, overrides: list[str]) -> DictConfig:
     """The configuration of `seasonrec evaluate` with the folder of this run."""
     with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
         cfg = compose("evaluate", overrides)
-    cfg.paths.run = str(Path(cfg.paths.output, "peers", name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S")).resolve())
+    folder = cfg.paths.run or Path(cfg.paths.output, "peers", name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    cfg.paths.run = str(Path(folder).resolve())
     check_config(cfg, SCHEMAS["evaluate"])
     return cfg
 

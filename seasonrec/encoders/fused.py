@@ -35,8 +35,13 @@ PARTS: Final = {
 }
 MASKED: Final = ("sdpa", "eager")  # ways of attention that get a mask as a tensor
 NAMES: Final = ("weight", "bias")  # of a linear map
-ROWS: Final = 2_048  # tokens that a product usually has
+TOKENS: Final = 2_048  # a thread's at a time: what a product makes of them stays in its cache
 SHORTEST: Final = 16  # tokens of a text; products of smaller matrices take three times as long
+
+
+def tokens_at_once() -> int:
+    """How many tokens fused blocks are best given together."""
+    return TOKENS * torch.get_num_threads()
 
 
 def fused(blocks: Sequence[nn.Module]) -> AbstractContextManager[None]:
@@ -145,7 +150,7 @@ class Packed:
 
     def __init__(self, *maps: nn.Linear, scale: float = 1.0):
         weight, bias = (torch.cat([scale * first, *others]) for first, *others in ([getattr(m, name) for m in maps] for name in NAMES))
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16(), ROWS)
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16(), tokens_at_once())
         self._bias = bias.detach().bfloat16()
 
     def __call__(self, x: Tensor, then: str = "none") -> Tensor:

@@ -66,7 +66,7 @@ def cross_entropy(scores: Tensor, truth: Truth, *, new_only: bool = False, focus
     query, column = truth.query, truth.column
     logits = scores
     if truth.log_inclusion is not None:
-        logits = (scores - truth.log_inclusion).index_put((query, column), scores[query, column])
+        logits = (scores - truth.log_inclusion).index_put_((query, column), scores[query, column])
     if new_only:
         # Finite: the gradient of a softmax over nothing but -inf, of a user who had bought all that was drawn, is NaN even at weight 0.
         logits = logits.index_put((truth.own_query, truth.own_column), logits.new_tensor(torch.finfo(logits.dtype).min))

@@ -50,7 +50,7 @@ class Repeat(nn.Module):
         of_others = torch.stack([(MANY * similar).log1p(), lift(similar, usual)], 1)
         own, demand = h.features.index_select(0, h.listed_pairs), batch.demand.index_select(0, column)
         score = self.score(torch.cat([own, of_others, demand], 1)).squeeze(1)
-        return score.new_zeros(len(batch.user), batch.n_candidates).index_put((query, column), score)
+        return score.new_zeros(len(batch.user), batch.n_candidates).index_put_((query, column), score)
 
 
 class Neighbours(nn.Module):

@@ -65,7 +65,7 @@ class Gated(nn.Module):
         pairs, mixed = batch.history.listed, {}
         for n, name in enumerate(self.heads):
             score = by_head[name] * item[:, n] * query[:, n, None]
-            mixed[name] = score.index_put(pairs, score[pairs] * own[n], accumulate=True)
+            mixed[name] = score.index_put_(pairs, score[pairs] * own[n], accumulate=True)
         return mixed
 
     def query_facts(self, batch: Batch) -> Tensor:

@@ -86,14 +86,25 @@ def resumed(cfg: DictConfig) -> DictConfig:
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     if others := [word for word in words if not word.startswith("resume=")]:
         raise ConfigError(f"resume={cfg.resume}: an interrupted run goes on with its own configuration; leave out {' '.join(others)}")
-    own = OmegaConf.create(read_record(cfg.resume)["config"])
-    own.resume, own.paths.run = cfg.resume, str(Path(cfg.resume).resolve())
+    config, folder = read_record(cfg.resume)["config"], str(Path(cfg.resume).resolve())
+    own = OmegaConf.create(_moved(config, config["paths"]["run"], folder))
+    own.resume, own.paths.run = cfg.resume, folder
     try:  # before the record is opened: that a file is not found is no failure of the run
         instantiate(own.data).sources()
     except DataError as error:
         where = "the run names its data as they are seen from the folder in which it began"
         raise DataError(f"resume={cfg.resume}: {error}; {where}: call the command there") from error
     return own
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """A configuration's values, paths within one folder being within another: a run whose folder was moved logs where it is now."""
+    if isinstance(value, dict):
+        return {key: _moved(part, old, new) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_moved(part, old, new) for part in value]
+    inside = isinstance(value, str) and Path(value).is_relative_to(old)
+    return str(Path(new) / Path(value).relative_to(old)) if inside else value
 
 
 def begin(cfg: DictConfig) -> None:

@@ -191,6 +191,7 @@ def test_a_finished_run_that_is_resumed_only_evaluates_again(run, command, tmp_p
     command("train", f"resume={again}")
     assert (again / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
     assert [stage["name"] for stage in read_record(again)["stages"]] == 2 * STAGES
+    assert str(run) not in json.dumps(read_record(again)["config"]), "its folder was copied: it logs there"
 
 
 def test_a_resumed_run_takes_no_other_words(run, command, capsys):

@@ -20,7 +20,7 @@ import numpy as np
 from environment import python_of
 from handover import write_folds, write_handover
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from seasonrec.data.dataset import Dataset
 from seasonrec.evaluation.cross_validation import error_grid, errors_table, folds
@@ -82,6 +82,8 @@ def config_of(name: str, overrides: list[str]) -> DictConfig:
     folder = cfg.paths.run or Path(cfg.paths.output, "peers", name, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     cfg.paths.run = str(Path(folder).resolve())
     check_config(cfg, SCHEMAS["evaluate"])
+    with open_dict(cfg):
+        cfg.baseline = {name: None}  # what stands there is not run; so the folder of another peer's run is refused
     return cfg
 
 

@@ -249,7 +249,7 @@ class TextEncoder(nn.Module):
         """The vector of each text, float32 [n, d_model], with gradients to what trains; zero for a text without tokens.
 
         Args:
-            batch_tokens: as in `encode`: texts of like length go through the backbone together.
+            batch_tokens: tokens of texts of like length that go through the backbone together; by default 2,048 on a CPU, 16,384 elsewhere.
         """
         pooled = self.pooled(tokens, batch_tokens)
         return nn.functional.normalize(pooled, dim=-1) if self.options.normalize else pooled
@@ -323,7 +323,7 @@ class TextEncoder(nn.Module):
 
         Args:
             batch_tokens: tokens of a batch, padding included; by default 2,048 on a CPU, whose caches they fill, as many for each of
-                its threads where blocks are fused, and 16,384 elsewhere.
+                its threads where blocks are fused, up to 16,384, and so many elsewhere.
             progress: called with the number of texts done since the last call; they add up to n.
             cache: folder of vectors of all encoders. Known ones are read from it, new ones are added while the work goes on.
 
@@ -444,7 +444,7 @@ class TextEncoder(nn.Module):
 
     @property
     def _tokens_at_once(self) -> int:
-        """The same where nothing learns."""
+        """Of whole runs without gradients, in which blocks may be fused."""
         return tokens_at_once() if self._fusible else self._batch_tokens
 
     @property

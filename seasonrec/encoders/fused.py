@@ -36,12 +36,13 @@ PARTS: Final = {
 MASKED: Final = ("sdpa", "eager")  # ways of attention that get a mask as a tensor
 NAMES: Final = ("weight", "bias")  # of a linear map
 TOKENS: Final = 2_048  # a thread's at a time: what a product makes of them stays in its cache
+MOST_TOKENS: Final = 16_384
 SHORTEST: Final = 16  # tokens of a text; products of smaller matrices take three times as long
 
 
 def tokens_at_once() -> int:
-    """How many tokens fused blocks are best given together."""
-    return TOKENS * torch.get_num_threads()
+    """How many tokens fused blocks are best given together; as many as elsewhere at most, for memory grows with them."""
+    return min(TOKENS * torch.get_num_threads(), MOST_TOKENS)
 
 
 def fused(blocks: Sequence[nn.Module]) -> AbstractContextManager[None]:

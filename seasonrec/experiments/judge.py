@@ -44,7 +44,7 @@ class Judge:
     Args:
         folder: of the run.
         k: length of the lists.
-        batch_size: queries scored at a time.
+        batch_size: queries scored at a time, at most.
         n_resamples: of the intervals in the metrics table.
         n_paired: of the paired comparison.
     """

@@ -366,6 +366,20 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     return plain(OmegaConf.to_container(cfg, resolve=True), "config")
 
 
+def moved(value: Any, old: str, new: str) -> Any:
+    """A plain config's values, where paths within one folder are within another: a run logs where it is now, not where it began.
+
+    Args:
+        old, new: absolute paths; of an old one that is not, nothing is known to lie within it.
+    """
+    if isinstance(value, dict):
+        return {key: moved(part, old, new) for key, part in value.items()}
+    if isinstance(value, list):
+        return [moved(part, old, new) for part in value]
+    within = isinstance(value, str) and Path(old).is_absolute() and Path(value).is_relative_to(old)
+    return str(Path(new) / Path(value).relative_to(old)) if within else value
+
+
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _MASK if part and _SECRET.search(key) else _masked(part) for key, part in value.items()}

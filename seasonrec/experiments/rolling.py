@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seasonrec.data.dataset import Dataset, Split
 from seasonrec.errors import ConfigError, DataError
@@ -23,7 +23,7 @@ from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
 from seasonrec.experiments.ranks import follows
 from seasonrec.experiments.recommender import unchanged
-from seasonrec.experiments.record import JOINT, RunRecord, is_finished, plain_config, refuse_other_settings
+from seasonrec.experiments.record import JOINT, RunRecord, is_finished, moved, plain_config, refuse_other_settings
 from seasonrec.experiments.report import write_report
 from seasonrec.schema import DAY, WEEK
 
@@ -121,11 +121,12 @@ def accompany(cfg: DictConfig, once: Callable[[DictConfig], Any]) -> float:
 
 def config_at(cfg: DictConfig, dataset: Dataset, split: Split) -> DictConfig:
     """The config of one cut-off's run, in a folder named by its first test week."""
-    own = cfg.copy()
-    own.eval.rolling, own.eval.split = None, {part: list(weeks) for part, weeks in asdict(split).items()}
-    own.paths.run = str(Path(cfg.paths.run) / CUT_OFFS / dataset.date_of(split.test[0]))
-    if own.get("resume"):  # the whole goes on: so does each of its runs, by its folder
+    own, folder = cfg.copy(), str(Path(cfg.paths.run) / CUT_OFFS / dataset.date_of(split.test[0]))
+    if cfg.get("resume"):  # the whole goes on: so does each of its runs, by its folder, which stands in full where others name paths.run
+        own = OmegaConf.create(moved(plain_config(cfg), cfg.paths.run, folder))
         own.resume = None
+    own.eval.rolling, own.eval.split = None, {part: list(weeks) for part, weeks in asdict(split).items()}
+    own.paths.run = folder
     return own
 
 

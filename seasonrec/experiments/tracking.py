@@ -54,7 +54,7 @@ class Trackers:
     def __init__(self, loggers: Mapping[str, DictConfig], folder: Path):
         self._folder = folder
         earlier = read_record(folder) if (folder / RECORD).exists() else {}
-        self._trackers = [Tracker(name, _call(name, node, earlier, folder)) for name, node in loggers.items()]
+        self._trackers = [Tracker(name, _call(name, node, earlier)) for name, node in loggers.items()]
 
     def begin(self, record: RunRecord) -> None:
         """Starts the loggers, gives them the run's config, and records under which ids they know the run."""
@@ -250,19 +250,16 @@ def _(logger: WandbLogger, status: str) -> None:
     logger.experiment.finish(exit_code=int(status != "success"))
 
 
-def _call(name: str, node: DictConfig, earlier: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _call(name: str, node: DictConfig, earlier: Mapping[str, Any]) -> dict[str, Any]:
     """A logger's constructor call, with the id under which it knows the run.
 
     Args:
         earlier: the record of the run's first part; empty for a new run.
-        folder: of the run.
 
     Raises:
         ConfigError: its package is not installed.
     """
     call: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-    if earlier and call.get("save_dir") == earlier["config"].get("paths", {}).get("run"):
-        call["save_dir"] = str(folder)  # the run's folder may have been moved since
     kind = str(call.get("_target_")).rpartition(".")[2]
     package, install = NEEDS.get(kind, ("", ""))
     if package and find_spec(package) is None:

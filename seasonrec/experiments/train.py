@@ -39,7 +39,7 @@ from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
 from seasonrec.experiments.judge_ratings import RatingJudge, judge_rating_baselines
 from seasonrec.experiments.ranks import Ranks, follow, follows
 from seasonrec.experiments.recommender import FITS, Recommender, unchanged
-from seasonrec.experiments.record import JOINT, PRUNED, RunRecord, plain_config, read_record
+from seasonrec.experiments.record import JOINT, PRUNED, RunRecord, moved, plain_config, read_record
 from seasonrec.experiments.report import write_ratings, write_report
 from seasonrec.experiments.rolling import roll
 from seasonrec.experiments.shared_encoder import describe, judge_tuned
@@ -87,7 +87,7 @@ def resumed(cfg: DictConfig) -> DictConfig:
     if others := [word for word in words if not word.startswith("resume=")]:
         raise ConfigError(f"resume={cfg.resume}: an interrupted run goes on with its own configuration; leave out {' '.join(others)}")
     config, folder = read_record(cfg.resume)["config"], str(Path(cfg.resume).resolve())
-    own = OmegaConf.create(_moved(config, config["paths"]["run"], folder))
+    own = OmegaConf.create(moved(config, config["paths"]["run"], folder))
     own.resume, own.paths.run = cfg.resume, folder
     try:  # before the record is opened: that a file is not found is no failure of the run
         instantiate(own.data).sources()
@@ -95,16 +95,6 @@ def resumed(cfg: DictConfig) -> DictConfig:
         where = "the run names its data as they are seen from the folder in which it began"
         raise DataError(f"resume={cfg.resume}: {error}; {where}: call the command there") from error
     return own
-
-
-def _moved(value: Any, old: str, new: str) -> Any:
-    """A configuration's values, paths within one folder being within another: a run whose folder was moved logs where it is now."""
-    if isinstance(value, dict):
-        return {key: _moved(part, old, new) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_moved(part, old, new) for part in value]
-    inside = isinstance(value, str) and Path(value).is_relative_to(old)
-    return str(Path(new) / Path(value).relative_to(old)) if inside else value
 
 
 def begin(cfg: DictConfig) -> None:

@@ -110,4 +110,4 @@ class NearestTexts(nn.Module):
         cell = (h.query * len(text)).index_select(0, pair) + near.index_select(0, at)
         said = self.decay(h).index_select(0, pair) * likeness.index_select(0, at)
         total = said.new_zeros(len(batch.user) * len(text)).index_add(0, cell, said)
-        return texts.of_candidates((self.weight * (self.log_scale.exp() * total).log1p()).view(len(batch.user), -1))
+        return texts.to_candidates((self.weight * (self.log_scale.exp() * total).log1p()).view(len(batch.user), -1))

@@ -42,7 +42,7 @@ class PairText(nn.Module):
         pooled = texts.encoder.pooled(texts.encoder.tokenize_pairs(*pairs))
         with torch.autocast(pooled.device.type, enabled=False):  # bfloat16 knows ratings of 4 to 5 in steps of 1/32 only
             score = self.rating(pooled).squeeze(1)
-        return score.new_zeros(len(batch.user), batch.n_candidates).index_put((query, column), score)
+        return score.new_zeros(len(batch.user), batch.n_candidates).index_put_((query, column), score)
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Query and column of each pair to score, [n] each."""

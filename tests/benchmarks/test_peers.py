@@ -16,8 +16,9 @@ from safetensors.numpy import load_file
 from seasonrec.data.dataset import Dataset, Split
 from seasonrec.data.promotions import Promotions
 from seasonrec.data.timeline import Timeline
+from seasonrec.errors import ConfigError
 from seasonrec.evaluation.cross_validation import folds
-from seasonrec.experiments.record import RunRecord, read_table
+from seasonrec.experiments.record import RunRecord, plain_config, read_table, refuse_other_settings
 from seasonrec.schema import WEEK, as_events
 
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
@@ -158,7 +159,12 @@ def test_a_run_goes_to_a_folder_of_its_own_or_where_it_is_told_to_go_on(module, 
     monkeypatch.chdir(tmp_path)
     config_of = module("run").config_of
     assert Path(config_of("mine", []).paths.run).parent == tmp_path / "outputs" / "peers" / "mine"
-    assert config_of("mine", ["paths.run=begun"]).paths.run == str(tmp_path / "begun")
+    mine = config_of("mine", ["paths.run=begun"])
+    assert mine.paths.run == str(tmp_path / "begun")
+    RunRecord(tmp_path / "begun", plain_config(mine)).__enter__().__exit__(None, None, None)
+    refuse_other_settings(plain_config(mine), tmp_path / "begun")
+    with pytest.raises(ConfigError, match=r"other settings \(baseline\)"):
+        refuse_other_settings(plain_config(config_of("another", ["paths.run=begun"])), tmp_path / "begun")
 
 
 @pytest.fixture

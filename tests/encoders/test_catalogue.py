@@ -55,6 +55,15 @@ def test_products_that_share_a_text_are_met_once_in_it(word_encoder):
     assert row[column].tolist() == texts.of_item[rows].tolist()
 
 
+def test_of_a_whole_catalogue_no_text_that_only_users_have_is_met(word_encoder):
+    texts = texts_of(word_encoder())("summer")
+    row, column = texts.asked
+    assert [texts.words[at] for at in row] == sorted({*ITEMS})
+    assert [texts.words[at] for at in row[column]] == ITEMS
+    assert "likes red" in texts.words
+    torch.testing.assert_close(texts.asked_vectors, texts.vectors[row])
+
+
 def fresh_texts(texts, vectors):
     """The texts whose vectors send gradients to the encoder."""
     parameters = [p for p in texts.encoder.parameters() if p.requires_grad]

@@ -13,6 +13,7 @@ from seasonrec.encoders import adapter, encoder
 from seasonrec.encoders.backbone import skipping
 from seasonrec.encoders.encoder import TextEncoder, multiplies_bfloat16
 from seasonrec.encoders.fused import ALIKE, FusedBlock, Packed, can_be_fused, fused
+from seasonrec.encoders.tokens import Tokens
 
 TEXTS = ["red apple", "green egg garden gift", "red candle lights of christmas", " ", "blue mug", "large pumpkin", "gift"]
 native = pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")), reason="this processor has no products of bfloat16")
@@ -212,6 +213,18 @@ def test_vectors_of_fused_blocks_have_a_name_of_their_own(tiny_bert, monkeypatch
 
 
 @native
+@native
+@pytest.mark.parametrize(("threads", "expected"), [(1, 2_048), (3, 6_144), (64, 16_384)])
+def test_each_thread_has_tokens_of_its_own_where_nothing_learns(tiny_bert, unfused, monkeypatch, threads, expected):
+    half, given = half_of(tiny_bert), []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(Tokens, "batches", lambda self, n_tokens: [given.append(n_tokens), np.arange(len(self))][1:])
+    half.encode(TEXTS[:2])
+    half(half.tokenize(TEXTS[:2]))
+    unfused(half, TEXTS[:2])
+    assert list(dict.fromkeys(given)) == list(dict.fromkeys([expected, 2_048])), "encoded, learnt from and encoded unfused"
+
+
 def test_gradients_go_through_the_library_s_own_blocks(tiny_bert, unfused):
     half = half_of(tiny_bert)
     tokens = half.tokenize(TEXTS)

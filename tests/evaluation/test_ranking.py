@@ -56,12 +56,20 @@ def test_equal_scores_go_by_catalogue_row(shop):
 
 
 def test_a_large_catalogue_is_scored_for_fewer_users_at_a_time(random_timeline, tied_scores, monkeypatch):
-    queries, seen = random_timeline.queries(range(30, 31)), []
+    queries = random_timeline.queries(range(30, 31))
     expected = rank(tied_scores, random_timeline, queries)
-    monkeypatch.setattr(ranking, "MAX_SCORES", 5 * random_timeline.n_items)
-    lists = rank(tied_scores, random_timeline, queries, progress=seen.append)
-    assert max(seen) == 5 < len(queries)
-    np.testing.assert_array_equal(lists.items, expected.items)
+
+    def at_a_time(few: int, most: int) -> int:
+        """How many users' scores make up a batch where so many users' are few, and most."""
+        monkeypatch.setattr(ranking, "FEW_SCORES", few * random_timeline.n_items)
+        monkeypatch.setattr(ranking, "MAX_SCORES", most * random_timeline.n_items)
+        seen: list[int] = []
+        lists = rank(tied_scores, random_timeline, queries, batch_size=8, progress=seen.append)
+        np.testing.assert_array_equal(lists.items, expected.items)
+        return max(seen)
+
+    monkeypatch.setattr(ranking, "ROWS", 4)
+    assert [at_a_time(*few_and_most) for few_and_most in ((9, 99), (6, 99), (2, 99), (2, 3), (0, 0))] == [8, 6, 4, 3, 1]
 
 
 def test_the_batch_size_and_the_order_of_queries_change_nothing(shop, tied_scores):

@@ -170,6 +170,13 @@ def test_cut_offs_that_had_finished_are_not_run_again(rolled, first_cut_off, tmp
     assert (own.eval.rolling, own.eval.split) == (None, {"validation": [46, 49], "test": [50, 59]})
 
 
+def test_what_a_run_that_goes_on_says_in_full_of_its_folder_is_said_of_each_cut_off_s(rolled, first_cut_off, tmp_path):
+    own = first_cut_off(tmp_path, "resume=there", f"logger.csv.save_dir={tmp_path}", f"logger.csv.name={tmp_path}2")
+    folder = str(tmp_path / "cut_offs" / FIRST)
+    assert (own.resume, own.paths.run, own.logger.csv.save_dir) == (None, folder, folder)
+    assert own.logger.csv.name == f"{tmp_path}2", "another folder, though its name begins alike"
+
+
 def test_cut_offs_of_other_settings_are_not_taken_for_those_asked_for(rolled, first_cut_off):
     with pytest.raises(ConfigError, match=rf"{FIRST}: the run there has other settings \(encoder.max_length, seed\); name another folder"):
         rolling.run_once(first_cut_off(rolled, "encoder.max_length=8", "seed=1"), pytest.fail)

@@ -1,5 +1,6 @@
 """The content head: texts of what was bought against texts of what could be."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -131,6 +132,35 @@ def test_all_of_its_numbers_learn_also_where_texts_are_missing(small_shop):
     head = NearestTexts(small_shop.sizes)
     scores_of(head, small_shop, small_shop.batch()).sum().backward()
     assert all(parameter.grad.isfinite().all() and parameter.grad.any() for parameter in head.parameters())
+
+
+def test_its_gradients_are_those_of_a_sum_over_all_pairs_of_texts(small_shop):
+    """The same in one dense formula, by double numbers: weight * log(1 + scale * sum of own purchases * likeness)."""
+    small_shop.texts.find_neighbours(5)
+    head, batch = drawn_numbers(NearestTexts(small_shop.sizes)).double(), small_shop.batch()
+    h, texts = batch.history, small_shop.texts
+    wanted = torch.rand(len(batch.user), 32, dtype=torch.float64)
+
+    def by_pairs():
+        cosine = torch.full((len(texts.vectors),) * 2, -torch.inf, dtype=torch.float64)
+        cosine = cosine.scatter(1, texts.near.index, texts.near.cosine.double())
+        likeness = torch.where(cosine > 0, (head.log_sharpness.exp() * (cosine.clamp(min=-9) - 1)).exp(), 0)
+        weight = torch.log1p(h.weight.double() @ torch.softmax(head.decay.blend, 0))
+        own = torch.zeros(len(batch.user), len(texts.vectors), dtype=torch.float64)
+        own = own.index_put((h.query, texts.of_item[h.item]), weight, accumulate=True)
+        return (head.weight * (head.log_scale.exp() * (own @ likeness)).log1p())[:, texts.of_item]
+
+    parameters = list(head.parameters())
+    ours = scores_of(head, small_shop, replace(batch, history=replace(h, weight=h.weight.double())))
+    expected = by_pairs()
+    torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-9)
+    found, wanted_gradients = (torch.autograd.grad((each * wanted).sum(), parameters) for each in (ours, expected))
+    torch.testing.assert_close(found, wanted_gradients, rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_in_which_nobody_has_a_history_is_near_nothing(small_shop):
+    small_shop.texts.find_neighbours(5)
+    assert not scores_of(NearestTexts(small_shop.sizes), small_shop, small_shop.batch(users=(-1, 12))).any()
 
 
 def test_neighbours_stay_when_the_encoder_moves(learning_shop):

@@ -339,7 +339,7 @@ class TextEncoder(nn.Module):
             report(len(distinct))
             return vectors[row_of]
         with store.alone() if store else nullcontext():
-            return self._encode_distinct(distinct, batch_tokens or self._tokens_at_once, report, store)[row_of]
+            return self._encode_distinct(distinct, batch_tokens, report, store)[row_of]
 
     def _store(self, cache: Path) -> VectorCache:
         numbers = self.options.vectors
@@ -352,7 +352,7 @@ class TextEncoder(nn.Module):
         return vectors if all(known[row] or not text.strip() for row, text in enumerate(texts)) else None
 
     def _encode_distinct(
-        self, texts: Sequence[str], batch_tokens: int, report: Callable[[int], None], store: VectorCache | None
+        self, texts: Sequence[str], batch_tokens: int | None, report: Callable[[int], None], store: VectorCache | None
     ) -> NDArray[np.float32]:
         vectors = np.zeros((len(texts), self.d_model), np.float32)
         new = np.flatnonzero(~store.read(texts, vectors)) if store else np.arange(len(texts))
@@ -374,7 +374,7 @@ class TextEncoder(nn.Module):
         Raises:
             ConfigError: the model gives a vector that is not finite.
         """
-        return self._run(tokens, self._tokens_at_once, lambda n: None)
+        return self._run(tokens, None, lambda n: None)
 
     def digest(self, n_blocks: int | None = None) -> str:
         """Names the function from text to vector: weights, tokenizer, configuration and options, as 32 hexadecimal digits.
@@ -404,13 +404,14 @@ class TextEncoder(nn.Module):
         wanted = {id(module) for module in modules}
         return tuple(f"{name}." for name, module in self.backbone.named_modules() if id(module) in wanted)
 
-    def _run(self, tokens: Tokens, batch_tokens: int, report: Callable[[int], None]) -> NDArray[np.float32]:
+    def _run(self, tokens: Tokens, batch_tokens: int | None, report: Callable[[int], None]) -> NDArray[np.float32]:
         """The vector of each text, [n, d_model], the longest texts first."""
-        vectors = np.zeros((len(tokens), self.d_model), np.float32)
+        vectors, fusible = np.zeros((len(tokens), self.d_model), np.float32), self._fusible
+        batch_tokens = batch_tokens or (tokens_at_once() if fusible else self._batch_tokens)
         # Whatever the precision of a training that asks, as in `below`. Autocast keeps the weights that it has rounded until its outermost
         # context ends: once for all batches. Not in inference_mode.
         plain = torch.autocast(self.device.type, enabled=False)
-        with self._evaluating(), torch.no_grad(), plain, self._precision(), fused(self._fusible):
+        with self._evaluating(), torch.no_grad(), plain, self._precision(), fused(fusible):
             for rows in tokens.batches(batch_tokens):
                 vectors[rows] = self(tokens.take(rows), batch_tokens).cpu().numpy()
                 report(len(rows))
@@ -441,11 +442,6 @@ class TextEncoder(nn.Module):
     @property
     def _batch_tokens(self) -> int:
         return 2_048 if self.device.type == "cpu" else 16_384
-
-    @property
-    def _tokens_at_once(self) -> int:
-        """Of whole runs without gradients, in which blocks may be fused."""
-        return tokens_at_once() if self._fusible else self._batch_tokens
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -121,12 +121,13 @@ def accompany(cfg: DictConfig, once: Callable[[DictConfig], Any]) -> float:
 
 def config_at(cfg: DictConfig, dataset: Dataset, split: Split) -> DictConfig:
     """The config of one cut-off's run, in a folder named by its first test week."""
-    own, folder = cfg.copy(), str(Path(cfg.paths.run) / CUT_OFFS / dataset.date_of(split.test[0]))
-    if cfg.get("resume"):  # the whole goes on: so does each of its runs, by its folder, which stands in full where others name paths.run
-        own = OmegaConf.create(moved(plain_config(cfg), cfg.paths.run, folder))
-        own.resume = None
+    folder = str(Path(cfg.paths.run) / CUT_OFFS / dataset.date_of(split.test[0]))
+    # What lies in the whole's folder, such as logs, lies in that of each run.
+    own = OmegaConf.create(moved(OmegaConf.to_container(cfg, resolve=True), cfg.paths.run, folder))
     own.eval.rolling, own.eval.split = None, {part: list(weeks) for part, weeks in asdict(split).items()}
     own.paths.run = folder
+    if own.get("resume"):  # the whole goes on: so does each of its runs, by its folder
+        own.resume = None
     return own
 
 

@@ -161,7 +161,8 @@ def test_a_run_goes_to_a_folder_of_its_own_or_where_it_is_told_to_go_on(module, 
     assert Path(config_of("mine", []).paths.run).parent == tmp_path / "outputs" / "peers" / "mine"
     mine = config_of("mine", ["paths.run=begun"])
     assert mine.paths.run == str(tmp_path / "begun")
-    RunRecord(tmp_path / "begun", plain_config(mine)).__enter__().__exit__(None, None, None)
+    with RunRecord(tmp_path / "begun", plain_config(mine)):
+        pass
     refuse_other_settings(plain_config(mine), tmp_path / "begun")
     with pytest.raises(ConfigError, match=r"other settings \(baseline\)"):
         refuse_other_settings(plain_config(config_of("another", ["paths.run=begun"])), tmp_path / "begun")

@@ -20,7 +20,7 @@ from seasonrec.bounds import bounded
 from seasonrec.errors import ConfigError
 
 # The extra that brings an optional package which configs name.
-EXTRAS: Final = {"lightgbm": "trees", "peft": "lora"}
+EXTRAS: Final = {"peft": "lora"}
 # What Hydra itself reads in a constructor call.
 HYDRA_KEYS: Final = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
 

@@ -45,6 +45,14 @@ def test_every_choice_composes_and_has_only_known_keys(group, choice):
     check_config(composed(roots[0], *first, f"{group}={choice}"), SCHEMAS[roots[0]])
 
 
+@pytest.mark.parametrize("experiment", [choice for group, choice in CHOICES if group == "experiment"])
+@pytest.mark.parametrize("words", [["reranker=none"], ["debug=fast"], ["debug=profile"], ["debug=overfit"]])
+def test_every_experiment_goes_with_every_debug_and_without_a_reranker(experiment, words):
+    cfg = composed("train", f"experiment={experiment}", *words)
+    check_config(cfg)
+    assert (cfg.reranker and cfg.reranker.n_rounds) == (5 if words == ["debug=fast"] else None)
+
+
 def test_every_root_has_a_schema_and_a_verb():
     assert {path.stem for path in conf_dir().glob("*.yaml")} == set(SCHEMAS) == {verb.config for verb in VERBS.values()}
 

@@ -34,6 +34,7 @@ N_PAIR_FEATURES: Final = len(DECAYS) + 8 + N_USER_FEATURES
 WHOLE_HISTORY: Final = 78  # weeks: with so many, last year's season can be compared with the year around it
 POPULARITY_WEEKS: Final = 12
 N_FACTS: Final = 5
+MAX_SCORES: Final = 1 << 25  # of a batch over the whole catalogue: 134 MB, of which a model has several at a time
 FEW_REPEATS: Final = (1.0, 3.0)  # repeats and purchases added to those of each item, so that rare ones have a usual share
 
 

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seasonrec.data.batches import MAX_SCORES
 from seasonrec.data.timeline import AsOf, Queries, Timeline
 from seasonrec.errors import DataError
 from seasonrec.evaluation.lists import LISTS, Lists
@@ -14,7 +15,6 @@ from seasonrec.evaluation.scorer import Scorer
 
 # Queries ordered at a time: the 8-byte keys of 16 rows of 70 k items stay in the processor's cache, thrice as fast as 256.
 ROWS = 16
-MAX_SCORES = 1 << 25  # of a batch: 134 MB, of which a model has several at a time
 # 17 MB are enough: tables of over 32 MB the C library asks the system for anew. But what is known of items is made again for each batch, so
 # one of fewer than `ROWS` users costs more than it saves.
 FEW_SCORES = 1 << 22

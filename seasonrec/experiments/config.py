@@ -310,6 +310,10 @@ def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
             needed = " ".join(f"{key}=..." for key in missing)
             raise ConfigError(f"{', '.join(missing)}: no value given; add {needed} to the command line or to a config file")
         OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg))
+        if (reranker := cfg.get("reranker")) and "_target_" not in reranker:
+            raise ConfigError(
+                f"reranker.{next(iter(reranker))} is given, but there is no reranker: choose one, e.g. reranker=boosted_trees"
+            )
         for key in AT_LEAST_ONE:
             if isinstance(value := OmegaConf.select(cfg, key), int | float):
                 bounded(key, value, 1)
@@ -409,8 +413,10 @@ def _needs(target: str) -> str:
         import_module(module)
     except (AttributeError, TypeError, ValueError):  # no module by that name, or one that fails by itself
         return ""
-    except (ImportError, OSError) as error:  # OSError: a library that a package is built on
-        package = str(getattr(error, "name", None) or "").partition(".")[0]
+    except OSError as error:  # a library that a package is built on
+        return f"{error}; if that is a library of the system's, install it"
+    except ImportError as error:
+        package = str(error.name or "").partition(".")[0]
         if package != module.partition(".")[0]:
             return f"{error}{_install(package) if package in EXTRAS else ''}"
     return ""

@@ -75,7 +75,7 @@ class JointModel(nn.Module):
         by_head = {name: _shaped(name, head, head(batch, texts), batch).float() for name, head in self.heads.items()}
         mixed = self.mixer({name: s.detach() for name, s in by_head.items()} if detach_heads else by_head, batch)
         first, *others = mixed.values()
-        total = sum(others, first).expand(len(batch.user), -1)
+        total = sum(others, first).expand(len(batch.user), batch.n_candidates)
         return Scores(total, mixed, by_head)
 
 

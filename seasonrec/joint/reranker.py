@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seasonrec.bounds import bounded
-from seasonrec.data.batches import N_PAIR_FEATURES, N_USER_FEATURES, Batch, TrainingBatches
+from seasonrec.data.batches import MAX_SCORES, N_PAIR_FEATURES, N_USER_FEATURES, Batch, TrainingBatches
 from seasonrec.data.candidates import CandidateSampler
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError, DataError
@@ -161,7 +161,7 @@ class BoostedTrees:
         n_negatives: of a query's candidates that were not bought, how many it learns from, on average; they stand for the others.
         n_rounds: trees.
         new: weight of the same lists without own items, beside 1 for the whole ones.
-        demand: whether it sees the items' demand; trees learn from it by heart what was sold in the seasons that they have seen.
+        demand: whether it sees the items' demand. Where each season was seen once or twice, trees learn by heart what it sold.
         options: LightGBM's own parameters, by its own names of them.
 
     Raises:
@@ -228,7 +228,7 @@ class BoostedTrees:
             past,
             sampling.weeks(past),
             scorer.batcher,
-            batch_size=sampling.batch_size,
+            batch_size=min(sampling.batch_size, max(1, MAX_SCORES // past.n_items)),
             sampler=CandidateSampler(n=None),
             seed=seed,
             n_queries=self._n_queries,

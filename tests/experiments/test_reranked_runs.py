@@ -19,9 +19,17 @@ RERANKED = ["reranker=boosted_trees", "reranker.n_rounds=20", "reranker.n_best=3
 
 @pytest.fixture(scope="module")
 def reranked(command, words, tmp_path_factory):
-    """The run of `run`, and trees after each of its fits."""
+    """The run of `run` with more trees."""
     folder = tmp_path_factory.mktemp("reranked")
     command("train", *words, *RERANKED, f"hydra.run.dir={folder}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(command, words, tmp_path_factory):
+    """Its selection fit without any."""
+    folder = tmp_path_factory.mktemp("plain")
+    command("train", *words, "reranker=none", "stage=selection", f"hydra.run.dir={folder}")
     return folder
 
 
@@ -30,16 +38,19 @@ def ndcg(run, split):
     return value
 
 
-def test_the_model_is_that_of_a_run_without_and_its_lists_are_others(run, reranked):
-    for name in ("selection", "final"):
-        ours, theirs = (load_file(folder / f"fits/{name}/model.safetensors") for folder in (reranked, run))
-        assert all(np.array_equal(ours[key], theirs[key]) for key in {*ours, *theirs})
-        assert (reranked / f"fits/{name}/reranker.txt").read_text().startswith("tree\n")
-        assert not (run / f"fits/{name}/reranker.txt").exists()
+def test_the_model_is_that_of_a_run_without_and_its_lists_are_others(reranked, plain):
+    ours, theirs = (load_file(folder / "fits/selection/model.safetensors") for folder in (reranked, plain))
+    assert all(np.array_equal(ours[key], theirs[key]) for key in {*ours, *theirs})
+    assert not (plain / "fits/selection/reranker.txt").exists()
     trees = [(reranked / f"fits/{name}/reranker.txt").read_text() for name in ("selection", "final")]
+    assert all(text.startswith("tree\n") for text in trees)
     assert trees[0] != trees[1], "each fit has its own, from what was known at its cut-off"
+    assert ndcg(reranked, "validation") > ndcg(plain, "validation"), "a model of three epochs leaves much to say"
+
+
+def test_more_trees_say_more(run, reranked):
     for split in ("validation", "test"):
-        assert ndcg(reranked, split) > ndcg(run, split), "a model of three epochs leaves much to say"
+        assert ndcg(reranked, split) > ndcg(run, split)
 
 
 def test_a_run_from_its_folder_gives_the_lists_that_it_ranked(reranked, gives_its_lists):
@@ -94,6 +105,26 @@ def test_where_lightgbm_cannot_be_loaded_the_reranker_says_so_and_a_run_without_
         joint("reranker=boosted_trees")
     check_config(composed("reranker=none"))
     assert joint("reranker=none").reranker is None
+
+
+def test_a_library_of_the_system_s_that_lightgbm_lacks_is_named(composed, monkeypatch):
+    class Broken:
+        def find_spec(self, name, path, target=None):
+            if name == "lightgbm":
+                raise OSError("libomp.dylib: no such file")
+
+    for name in [each for each in sys.modules if each.partition(".")[0] == "lightgbm"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "seasonrec.joint.reranker")
+    monkeypatch.delattr("seasonrec.joint.reranker")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(ConfigError, match=r"BoostedTrees: libomp\.dylib: no such file; if that is a library of the system's, install it"):
+        check_config(composed("reranker=boosted_trees"))
+
+
+def test_values_for_a_reranker_that_is_not_there_are_an_error(composed):
+    with pytest.raises(ConfigError, match=r"reranker\.n_best is given, but there is no reranker: choose one"):
+        check_config(composed("reranker=none", "+reranker.n_best=30"))
 
 
 def test_a_run_whose_trees_are_missing_has_no_final_model(reranked, tmp_path):

@@ -16,7 +16,7 @@ from seasonrec.heads.content import ProfileText
 from seasonrec.heads.seasonal import AsOfDemand
 from seasonrec.joint.datamodule import Sampling
 from seasonrec.joint.mixer import Weighted
-from seasonrec.joint.model import JointModel
+from seasonrec.joint.model import JointModel, Scores
 from seasonrec.joint.module import truth_of
 from seasonrec.joint.reranker import BoostedTrees, rows_of
 from seasonrec.joint.scorer import JointScorer
@@ -82,6 +82,17 @@ def test_trees_see_what_heads_say_and_what_is_known_of_user_and_pair(asked):
         wanted += h.user[query].tolist()
         np.testing.assert_allclose(rows.features[at], wanted, rtol=1e-5, atol=1e-5)
         assert float(rows.score[at]) == pytest.approx(heads[0] + heads[1] + heads[2] + heads[3], abs=1e-5)
+
+
+def test_a_score_that_all_queries_share_is_read_as_one_of_each(small_shop):
+    batch = small_shop.batch(WEEK_NOW, USERS)
+    model = JointModel(small_shop.texts, small_shop.sizes, {"seasonal": AsOfDemand}, Weighted)
+    shared = JointScorer(model, small_shop.batcher).of_batch(batch)
+    assert shared.total.stride(0) == 0
+    each = Scores(shared.total.contiguous(), shared.mixed, shared.by_head)
+    ours, theirs = rows_of(batch, shared, n_best=4), rows_of(batch, each, n_best=4)
+    torch.testing.assert_close(ours.features, theirs.features, equal_nan=True)
+    assert (ours.query.tolist(), ours.item.tolist()) == (theirs.query.tolist(), theirs.item.tolist())
 
 
 def test_of_a_user_who_has_had_everything_nothing_is_new(small_shop):
@@ -251,6 +262,15 @@ def test_it_learns_what_the_model_does_not_know(small_shop):
     queries, labels = t.queries(range(95, 108)), SeasonLabels(np.zeros(32, int), *np.zeros((2, 1, 52), bool))
     score = lambda scorer: np.nanmean(evaluate(rank(scorer, t, queries, k=32), t, labels).select([("all", "ndcg@10")]))
     assert score(scorer_of(small_shop, learnt(small_shop))) > 1.2 * score(scorer_of(small_shop))
+
+
+def test_of_a_large_catalogue_it_scores_few_queries_at_a_time(small_shop, monkeypatch):
+    scorer, sizes = scorer_of(small_shop), []
+    score = scorer.of_batch
+    monkeypatch.setattr(scorer, "of_batch", lambda batch: sizes.append(len(batch.user)) or score(batch))
+    monkeypatch.setattr("seasonrec.joint.reranker.MAX_SCORES", 3 * small_shop.timeline.n_items)
+    BoostedTrees(**SMALL).lists(scorer, small_shop.timeline.at_week(WEEK_NOW), SAMPLING, 0)
+    assert max(sizes) == 3 < SAMPLING.batch_size
 
 
 def test_one_seed_gives_one_reranker(small_shop, tmp_path):

@@ -19,6 +19,7 @@ from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import evaluate
 from seasonrec.evaluation.labels import fourth_day, season_labels
 from seasonrec.evaluation.lists import read_lists
+from seasonrec.evaluation.tables import selection_score
 from seasonrec.experiments import train
 from seasonrec.experiments.build import calendar_of
 from seasonrec.experiments.fit import Fit
@@ -106,7 +107,10 @@ def test_an_encoder_of_other_weights_has_only_what_reads_texts_ranked_again(comp
 def test_the_selection_metric_and_its_epoch_are_on_record(run):
     facts, losses = read_record(run)["facts"], read_table(run, "losses")
     outcome = json.loads((run / "fits/selection/fit.json").read_text())
-    assert outcome == {"n_epochs": facts["epochs"], "score": facts["selection"], "staleness": []}  # of a frozen encoder
+    assert (outcome["n_epochs"], outcome["staleness"]) == (facts["epochs"], [])  # of a frozen encoder
+    joint, reference = (read_table(run, "metrics").filter(method=name, split="validation") for name in ("joint", "personal_frequency"))
+    assert facts["selection"] == pytest.approx(selection_score(joint, reference))
+    assert facts["selection"] > outcome["score"], "epochs are judged without trees"
     of = {fit: losses.filter(fit=fit) for fit in ("selection", "final")}
     assert of["selection"]["epoch"].max() == 2
     assert of["final"]["epoch"].max() + 1 == facts["epochs"]
@@ -129,7 +133,8 @@ def test_each_week_and_the_significance_are_there(run, dataset):
 
 def test_the_parts_of_an_example_add_up_to_its_score(run):
     shown = read_table(run, "examples")
-    np.testing.assert_allclose(shown["seasonal"] + shown["cf"] + shown["content"], shown["score"], atol=1e-4)
+    parts = shown.select("seasonal", "cf", "content", "reranker").sum_horizontal()
+    np.testing.assert_allclose(parts, shown["score"], atol=1e-4)
     assert shown["date"].unique(maintain_order=True).to_list() == ["2022-11-07", "2023-05-08"]
     assert shown["user_id"].n_unique() == 3
     november, may = shown["season"].unique(maintain_order=True).to_list()

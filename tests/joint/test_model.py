@@ -132,6 +132,11 @@ def test_a_total_of_heads_alike_for_all_queries_has_a_row_for_each(small_shop):
     assert torch.equal(total[0], total[4])
 
 
+def test_a_total_of_heads_alike_for_all_items_has_a_column_for_each(small_shop):
+    model = JointModel(small_shop.texts, small_shop.sizes, {"seasonal": partial(Turned, shape=(5, 1))}, Weighted)
+    assert model(small_shop.batch()).total.shape == (5, 32)
+
+
 def test_a_model_without_heads_is_refused(small_shop):
     with pytest.raises(ConfigError, match=r"the model has no heads; choose at least one, e\.g\. head/seasonal=default"):
         JointModel(small_shop.texts, small_shop.sizes, {}, Gated)

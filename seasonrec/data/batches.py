@@ -38,6 +38,11 @@ MAX_SCORES: Final = 1 << 25  # of a batch over the whole catalogue: 134 MB, of w
 FEW_REPEATS: Final = (1.0, 3.0)  # repeats and purchases added to those of each item, so that rare ones have a usual share
 
 
+def queries_at_once(n_items: int, at_most: int) -> int:
+    """How many queries of a whole catalogue one batch may have: no more than have `MAX_SCORES`, so memory does not grow with it."""
+    return max(1, min(at_most, MAX_SCORES // n_items))
+
+
 @dataclass(frozen=True)
 class Moment:
     """What is known at one time about the season and about every item; shared by all queries of that time.

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seasonrec.data.batches import MAX_SCORES
+from seasonrec.data.batches import queries_at_once
 from seasonrec.data.timeline import AsOf, Queries, Timeline
 from seasonrec.errors import DataError
 from seasonrec.evaluation.lists import LISTS, Lists
@@ -37,8 +37,8 @@ def rank(
     Args:
         scorer: already fitted.
         k: list length; a list with fewer candidates is filled with -1.
-        batch_size: users scored at a time, at most: of a large catalogue `ROWS` or as many as have `FEW_SCORES`, and never more than have
-            `MAX_SCORES`, so memory does not grow with the catalogue.
+        batch_size: users scored at a time, at most: of a large catalogue `ROWS` or as many as have `FEW_SCORES`, and never more than
+            `queries_at_once`.
         progress: called with the number of queries ranked since the last call.
 
     Raises:
@@ -46,7 +46,7 @@ def rank(
     """
     if k < 1 or batch_size < 1:
         raise DataError(f"rank: k is {k} and batch_size {batch_size}, wanted at least 1 each")
-    batch_size = max(1, min(batch_size, max(ROWS, FEW_SCORES // timeline.n_items), MAX_SCORES // timeline.n_items))
+    batch_size = queries_at_once(timeline.n_items, min(batch_size, max(ROWS, FEW_SCORES // timeline.n_items)))
     items = np.full((len(queries), len(LISTS), k), -1, np.int32)
     scores = np.full(items.shape, np.nan, np.float32)
     for week in np.unique(queries.week):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seasonrec.bounds import bounded
-from seasonrec.data.batches import MAX_SCORES, N_PAIR_FEATURES, N_USER_FEATURES, Batch, TrainingBatches
+from seasonrec.data.batches import N_PAIR_FEATURES, N_USER_FEATURES, Batch, TrainingBatches, queries_at_once
 from seasonrec.data.candidates import CandidateSampler
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError, DataError
@@ -228,7 +228,7 @@ class BoostedTrees:
             past,
             sampling.weeks(past),
             scorer.batcher,
-            batch_size=min(sampling.batch_size, max(1, MAX_SCORES // past.n_items)),
+            batch_size=queries_at_once(past.n_items, sampling.batch_size),
             sampler=CandidateSampler(n=None),
             seed=seed,
             n_queries=self._n_queries,

@@ -62,7 +62,7 @@ def test_a_large_catalogue_is_scored_for_fewer_users_at_a_time(random_timeline, 
     def at_a_time(few: int, most: int) -> int:
         """How many users' scores make up a batch where so many users' are few, and most."""
         monkeypatch.setattr(ranking, "FEW_SCORES", few * random_timeline.n_items)
-        monkeypatch.setattr(ranking, "MAX_SCORES", most * random_timeline.n_items)
+        monkeypatch.setattr("seasonrec.data.batches.MAX_SCORES", most * random_timeline.n_items)
         seen: list[int] = []
         lists = rank(tied_scores, random_timeline, queries, batch_size=8, progress=seen.append)
         np.testing.assert_array_equal(lists.items, expected.items)

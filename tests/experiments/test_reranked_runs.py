@@ -1,5 +1,6 @@
 """Runs in which boosted trees have the last word, from training to recommending."""
 
+import json
 import shutil
 import sys
 
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file
 import seasonrec
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments.config import check_config
-from seasonrec.experiments.record import read_table
+from seasonrec.experiments.record import read_record, read_table
 from seasonrec.joint.reranker import BoostedTrees
 
 RERANKED = ["reranker=boosted_trees", "reranker.n_rounds=20", "reranker.n_best=30", "reranker.options.min_data_in_leaf=10"]
@@ -27,10 +28,17 @@ def reranked(command, words, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(command, words, tmp_path_factory):
-    """Its selection fit without any."""
+    """The same without any."""
     folder = tmp_path_factory.mktemp("plain")
-    command("train", *words, "reranker=none", "stage=selection", f"hydra.run.dir={folder}")
+    command("train", *words, "reranker=none", f"hydra.run.dir={folder}")
     return folder
+
+
+@pytest.fixture
+def forgotten(monkeypatch):
+    """The reranker's module has not been imported yet."""
+    monkeypatch.delitem(sys.modules, "seasonrec.joint.reranker")
+    monkeypatch.delattr("seasonrec.joint.reranker")
 
 
 def ndcg(run, split):
@@ -38,19 +46,22 @@ def ndcg(run, split):
     return value
 
 
-def test_the_model_is_that_of_a_run_without_and_its_lists_are_others(reranked, plain):
-    ours, theirs = (load_file(folder / "fits/selection/model.safetensors") for folder in (reranked, plain))
-    assert all(np.array_equal(ours[key], theirs[key]) for key in {*ours, *theirs})
-    assert not (plain / "fits/selection/reranker.txt").exists()
+def test_the_model_is_that_of_a_run_without_and_its_lists_are_others(plain, reranked):
+    for name in ("selection", "final"):
+        ours, theirs = (load_file(folder / f"fits/{name}/model.safetensors") for folder in (reranked, plain))
+        assert all(np.array_equal(ours[key], theirs[key]) for key in {*ours, *theirs})
+        assert (reranked / f"fits/{name}/reranker.txt").read_text().startswith("tree\n")
+        assert not (plain / f"fits/{name}/reranker.txt").exists()
     trees = [(reranked / f"fits/{name}/reranker.txt").read_text() for name in ("selection", "final")]
-    assert all(text.startswith("tree\n") for text in trees)
     assert trees[0] != trees[1], "each fit has its own, from what was known at its cut-off"
-    assert ndcg(reranked, "validation") > ndcg(plain, "validation"), "a model of three epochs leaves much to say"
-
-
-def test_more_trees_say_more(run, reranked):
     for split in ("validation", "test"):
-        assert ndcg(reranked, split) > ndcg(run, split)
+        assert ndcg(reranked, split) > ndcg(plain, split), "a model of three epochs leaves much to say"
+
+
+def test_without_trees_the_selection_metric_is_that_of_the_best_epoch(plain):
+    facts = read_record(plain)["facts"]
+    outcome = json.loads((plain / "fits/selection/fit.json").read_text())
+    assert outcome == {"n_epochs": facts["epochs"], "score": facts["selection"], "staleness": []}  # of a frozen encoder
 
 
 def test_a_run_from_its_folder_gives_the_lists_that_it_ranked(reranked, gives_its_lists):
@@ -94,10 +105,8 @@ def test_a_run_that_ranks_nothing_takes_no_reranker(command, words, capsys):
     assert "stage=ratings predicts ratings and ranks nothing that could be reranked; give reranker=none" in capsys.readouterr().err
 
 
-def test_where_lightgbm_cannot_be_loaded_the_reranker_says_so_and_a_run_without_one_goes_on(composed, joint, monkeypatch):
+def test_where_lightgbm_cannot_be_loaded_the_reranker_says_so_and_a_run_without_one_goes_on(composed, joint, forgotten, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
-    monkeypatch.delitem(sys.modules, "seasonrec.joint.reranker")
-    monkeypatch.delattr("seasonrec.joint.reranker")
     wanted = r"^reranker\._target_: cannot import seasonrec\.joint\.reranker\.BoostedTrees: .*lightgbm"
     with pytest.raises(ConfigError, match=wanted):
         check_config(composed("reranker=boosted_trees"))
@@ -107,7 +116,7 @@ def test_where_lightgbm_cannot_be_loaded_the_reranker_says_so_and_a_run_without_
     assert joint("reranker=none").reranker is None
 
 
-def test_a_library_of_the_system_s_that_lightgbm_lacks_is_named(composed, monkeypatch):
+def test_a_library_of_the_system_s_that_lightgbm_lacks_is_named(composed, forgotten, monkeypatch):
     class Broken:
         def find_spec(self, name, path, target=None):
             if name == "lightgbm":
@@ -115,8 +124,6 @@ def test_a_library_of_the_system_s_that_lightgbm_lacks_is_named(composed, monkey
 
     for name in [each for each in sys.modules if each.partition(".")[0] == "lightgbm"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "seasonrec.joint.reranker")
-    monkeypatch.delattr("seasonrec.joint.reranker")
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     with pytest.raises(ConfigError, match=r"BoostedTrees: libomp\.dylib: no such file; if that is a library of the system's, install it"):
         check_config(composed("reranker=boosted_trees"))

@@ -268,7 +268,7 @@ def test_of_a_large_catalogue_it_scores_few_queries_at_a_time(small_shop, monkey
     scorer, sizes = scorer_of(small_shop), []
     score = scorer.of_batch
     monkeypatch.setattr(scorer, "of_batch", lambda batch: sizes.append(len(batch.user)) or score(batch))
-    monkeypatch.setattr("seasonrec.joint.reranker.MAX_SCORES", 3 * small_shop.timeline.n_items)
+    monkeypatch.setattr("seasonrec.data.batches.MAX_SCORES", 3 * small_shop.timeline.n_items)
     BoostedTrees(**SMALL).lists(scorer, small_shop.timeline.at_week(WEEK_NOW), SAMPLING, 0)
     assert max(sizes) == 3 < SAMPLING.batch_size
 

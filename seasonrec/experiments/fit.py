@@ -30,7 +30,7 @@ from seasonrec.joint.module import FreshTexts, JointModule
 from seasonrec.joint.sharding import ShardedModule, WholeModel
 from seasonrec.shares import rank
 
-WEIGHTS, TREES, DONE, LOSSES, LAST = "model.safetensors", "reranker.txt", "fit.json", "losses.csv", "last.ckpt"
+WEIGHTS, TREES, DONE, LOSSES, LAST = "model.safetensors", "reranker.json", "fit.json", "losses.csv", "last.ckpt"
 EPOCHS: Final = ("whole", "best")  # what `epochs` may say
 ENCODER: Final = "encoder.safetensors"  # what the encoder has learnt, e.g. an adapter, alone: `TextEncoder` loads it onto its base
 OF_ENCODER: Final = "texts.encoder."
@@ -130,6 +130,7 @@ class Fit:
         loggers: Lightning's, for this fit.
         selection: measures each epoch, for early stopping and the best epoch; None: the last epoch is taken.
         n_epochs: to train, of a schedule of `trainer.max_epochs`; None for all of them.
+        trust: in the reranker, as another fit found it; None: it is found on the validation weeks.
         watchers: further callbacks, which know what selection measured.
     """
 
@@ -141,6 +142,7 @@ class Fit:
     loggers: Sequence[Logger] = ()
     selection: EpochScores | None = None
     n_epochs: int | None = None
+    trust: float | None = None
     watchers: Sequence[Callback] = ()
 
     @property
@@ -167,7 +169,13 @@ class Fit:
         if reranker is None:
             return
         if not path.exists():
-            reranker.learn(self.joint.scorer, self.dataset.timeline.at_week(self.week), instantiate(cfg.sampling), cfg.seed)
+            timeline, scorer, sampling = self.dataset.timeline, self.joint.scorer, instantiate(cfg.sampling)
+            reranker.learn(scorer, timeline.at_week(self.week), sampling, cfg.seed)
+            if self.trust is None:
+                weeks = self.dataset.split.weeks["validation"]
+                reranker.judge(scorer, timeline.at_week(weeks.stop), weeks, sampling, cfg.seed)
+            else:
+                reranker.trust = self.trust
             reranker.save(part := path.with_suffix(".part"))  # an interrupted run finds all of it or nothing
             part.rename(path)
         reranker.load(path)

@@ -205,9 +205,9 @@ class Run:
         """The selection fit, and the final fit with its choices; the models by the split that they may rank."""
         similar = similar_users_of(self.cfg)
         joints = {split: joint_of(self.cfg, dataset, texts[split], similar) for split in SPLITS}
-        chosen = self._selection_fit(dataset, judge, joints)
+        chosen, reranker = self._selection_fit(dataset, judge, joints), joints["validation"].reranker
         with self.record.stage("final fit"):
-            self._fit("final", "test", dataset, joints, n_epochs=chosen.n_epochs)
+            self._fit("final", "test", dataset, joints, n_epochs=chosen.n_epochs, trust=reranker.trust if reranker else None)
         self.record.facts(parameters=parameters(joints["test"].model), epochs=chosen.n_epochs)
         self.record.table("losses", pl.concat([pl.read_csv(self.folder / FITS / name / LOSSES) for name in ("selection", "final")]))
         return joints
@@ -228,6 +228,8 @@ class Run:
             self.record.facts(**{f"texts/staleness/{name}": outcome.staleness})
         if not any(getattr(watcher, "pruned", False) for watcher in fit.watchers):  # nobody asks a pruned trial for its lists
             fit.rerank(self.cfg)
+            if reranker := joints[split].reranker:
+                self.record.facts(trust=reranker.trust)
         return outcome
 
     def _write(self, judge: Judge) -> None:

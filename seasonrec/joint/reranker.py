@@ -4,6 +4,7 @@ Networks are smooth; trees split where a fact begins to matter. What trees say o
 splits exactly, into what each head contributed and what the reranker did.
 """
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import lightgbm
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from torch import Tensor
 
 from seasonrec.bounds import bounded
@@ -145,12 +147,23 @@ class Lists:
         expected = of_list(np.add.reduceat(term, first)) * share
         return expected - term, expected * (1 - share) + term / 4
 
+    def best_share(self, told: NDArray[np.float64]) -> float:
+        """The share of what is added to each row's score, from 0 to 1, with which the cross-entropy is least; it is convex in it.
+
+        Args:
+            told: what is added [n].
+        """
+        slope = lambda share: float(self.gradients(self.score + share * told)[0] @ told)
+        if slope(0.0) >= 0:
+            return 0.0
+        return 1.0 if slope(1.0) <= 0 else float(brentq(slope, 0.0, 1.0, xtol=1e-4))
+
 
 class BoostedTrees:
     """Gradient-boosted trees that learn the order of lists by cross-entropy, from the joint model's scores on.
 
-    Before it has learnt, it changes nothing. It learns from weeks that the model has learnt from: one that knows them by heart says more
-    there than it will know later, and the trees trust it too much.
+    Before it has learnt, it changes nothing. It learns from weeks that the model has learnt from. One that knows them by heart says more
+    there than it will know later, and the trees believe it too much: how much of what they say counts, `trust`, is found on later weeks.
 
     Memory while it learns: five times 4 bytes x queries x (`n_negatives` + purchases a query) x features at most, and some 50 bytes for
     every score of a batch of queries and the whole catalogue.
@@ -160,14 +173,19 @@ class BoostedTrees:
         n_best: of the items that are new to a user, how many are reranked; the user's own all are.
         n_negatives: of a query's candidates that were not bought, how many it learns from, on average; they stand for the others.
         n_rounds: trees.
+        n_judged: queries by which its trust is found, at most.
         new: weight of the same lists without own items, beside 1 for the whole ones.
         demand: whether it sees the items' demand. Where each season was seen once or twice, trees learn by heart what it sold.
         options: LightGBM's own parameters, by its own names of them.
 
+    Attributes:
+        trust: what share of the trees' word counts, from 0 to 1.
+
     Raises:
         ConfigError: a number below what it can be, or an option that LightGBM does not know or take.
 
-    Reference: Friedman (2001), Greedy function approximation: a gradient boosting machine; Ke et al. (2017), LightGBM.
+    Reference: Friedman (2001), Greedy function approximation: a gradient boosting machine; Ke et al. (2017), LightGBM; the trust is a line
+    search of Friedman's on weeks that were held out, as in Wolpert (1992), Stacked generalization.
     """
 
     def __init__(
@@ -177,17 +195,19 @@ class BoostedTrees:
         n_best: int = 200,
         n_negatives: int = 100,
         n_rounds: int = 60,
+        n_judged: int = 1_000,
         new: float = 0.2,
         demand: bool = False,
         options: Mapping[str, Any] | None = None,
     ):
-        for name, value in {"n_queries": n_queries, "n_best": n_best, "n_negatives": n_negatives, "n_rounds": n_rounds}.items():
-            if value is not None:
-                bounded(f"reranker.{name}", value, 1)
-        self._n_queries, self._n_best, self._n_negatives, self._n_rounds = n_queries, n_best, n_negatives, n_rounds
+        counts = {"n_best": n_best, "n_negatives": n_negatives, "n_rounds": n_rounds, "n_judged": n_judged}
+        for name, value in {**counts, **({} if n_queries is None else {"n_queries": n_queries})}.items():
+            bounded(f"reranker.{name}", value, 1)
+        self._n_queries, self._n_best, self._n_negatives, self._n_rounds, self._n_judged = n_queries, *counts.values()
         self._new, self._demand, self._options = bounded("reranker.new", new, 0), demand, {**(options or {}), **REPEATABLE}
         self._refuse_unknown_options()
         self._trees: lightgbm.Booster | None = None
+        self.trust = 1.0
 
     def __call__(self, batch: Batch, scores: Scores) -> Scores:
         """The scores with what the trees add to them, as the part `reranker`: 0 for items that are no candidates, and for each query's
@@ -199,8 +219,8 @@ class BoostedTrees:
         if self._trees is None:
             return scores
         rows = rows_of(batch, scores, self._n_best, self._demand)
-        told = np.asarray(self._trees.predict(rows.features.cpu().numpy(), num_threads=torch.get_num_threads()), np.float32)
-        said, added = torch.from_numpy(told).to(scores.total.device), torch.zeros_like(scores.total)
+        told = torch.from_numpy((self.trust * self._told(rows.features.cpu().numpy())).astype(np.float32))
+        said, added = told.to(scores.total.device), torch.zeros_like(scores.total)
         least = said.new_full((len(added),), torch.inf).scatter_reduce(0, rows.query, said, "amin")
         added[rows.query, rows.item] = said - least[rows.query]
         return replace(scores, total=scores.total + added, mixed={**scores.mixed, RERANKER: added})
@@ -216,22 +236,36 @@ class BoostedTrees:
         Raises:
             DataError: none of the candidates was bought.
         """
-        lists = self.lists(scorer, past, sampling, seed)
+        lists = self.lists(scorer, past, sampling.weeks(past), self._n_queries, sampling, seed)
         log.info("reranker: %d trees learn from %d lists of %d candidates in all", self._n_rounds, len(lists.size), len(lists.score))
         derivatives: Callable = lambda score, table: lists.gradients(score)
         options = self._options | {"objective": derivatives, "seed": seed, "num_threads": torch.get_num_threads()}
         self._trees = lightgbm.train(options, lightgbm.Dataset(lists.features, lists.bought, init_score=lists.score), self._n_rounds)
 
-    def lists(self, scorer: JointScorer, past: AsOf, sampling: Sampling, seed: int) -> Lists:
-        """What it learns from; arguments and errors as of `learn`."""
+    def judge(self, scorer: JointScorer, now: AsOf, weeks: range, sampling: Sampling, seed: int) -> None:
+        """Finds the trust with which the loss of weeks that neither model nor trees have learnt from is least.
+
+        Args:
+            now: all that was known after these weeks.
+            weeks: from the cut-off on.
+
+        Raises:
+            DataError: none of the candidates was bought.
+        """
+        lists = self.lists(scorer, now, weeks, self._n_judged, sampling, seed)
+        self.trust = lists.best_share(self._told(lists.features))
+        log.info("reranker: %.0f%% of what the trees say counts, by weeks %d to %d", 100 * self.trust, weeks[0], weeks[-1])
+
+    def lists(self, scorer: JointScorer, now: AsOf, weeks: range, n_queries: int | None, sampling: Sampling, seed: int) -> Lists:
+        """The candidates of queries of some weeks, drawn; errors as of `learn`."""
         batches = TrainingBatches(
-            past,
-            sampling.weeks(past),
+            now,
+            weeks,
             scorer.batcher,
-            batch_size=queries_at_once(past.n_items, sampling.batch_size),
+            batch_size=queries_at_once(now.n_items, sampling.batch_size),
             sampler=CandidateSampler(n=None),
             seed=seed,
-            n_queries=self._n_queries,
+            n_queries=n_queries,
             users=sampling.users,
             shared=False,
         )
@@ -240,13 +274,13 @@ class BoostedTrees:
         lists = Lists.of(parts)
         del parts
         if not len(lists.size):
-            raise DataError(f"reranker: nothing that was bought in weeks {sampling.weeks(past)} is among the candidates")
+            raise DataError(f"reranker: nothing that was bought in weeks {weeks[0]} to {weeks[-1]} is among the candidates")
         return lists.and_without_own(self._new) if self._new else lists
 
     def save(self, path: Path) -> None:
-        """Writes what was learnt as text."""
+        """Writes what was learnt, as JSON: the trust, and the trees as LightGBM writes them."""
         assert self._trees is not None, "it has learnt"
-        self._trees.save_model(path)
+        path.write_text(json.dumps({"trust": self.trust, "trees": self._trees.model_to_string()}))
 
     def load(self, path: Path) -> None:
         """Reads what was learnt.
@@ -255,9 +289,14 @@ class BoostedTrees:
             DataError: there is no such file, or it holds no trees.
         """
         try:
-            self._trees = lightgbm.Booster(model_file=path)
-        except lightgbm.basic.LightGBMError as error:
+            learnt = json.loads(path.read_text())
+            self._trees, self.trust = lightgbm.Booster(model_str=learnt["trees"]), float(learnt["trust"])
+        except (OSError, ValueError, KeyError, TypeError, lightgbm.basic.LightGBMError) as error:
             raise DataError(f"{path}: cannot be read as the trees of a reranker: {error}") from error
+
+    def _told(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        assert self._trees is not None, "it has learnt"
+        return np.asarray(self._trees.predict(features, num_threads=torch.get_num_threads()))
 
     def _refuse_unknown_options(self) -> None:
         """LightGBM itself passes over names that it does not know: what it has understood stands in any model of its own."""

@@ -16,13 +16,22 @@ RERANKER: Final = "reranker"  # its part of a mixed score, beside those of the h
 
 
 class Reranker(Protocol):
-    """Has the last word on a trained model's rankings; it learns from past weeks once the model has learnt."""
+    """Has the last word on a trained model's rankings; it learns from past weeks once the model has learnt.
+
+    Attributes:
+        trust: how much of what it says counts, from 0 to 1.
+    """
+
+    trust: float
 
     def __call__(self, batch: Batch, scores: Scores) -> Scores:
         """Scores of the whole catalogue with one part more; the same ones before it has learnt."""
 
     def learn(self, scorer: "JointScorer", past: AsOf, sampling: Sampling, seed: int) -> None:
         """Learns from what was bought before a cut-off."""
+
+    def judge(self, scorer: "JointScorer", now: AsOf, weeks: range, sampling: Sampling, seed: int) -> None:
+        """Finds its trust on weeks that neither the model nor it has learnt from."""
 
     def save(self, path: Path) -> None:
         """Writes what was learnt."""

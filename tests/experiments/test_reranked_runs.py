@@ -50,10 +50,10 @@ def test_the_model_is_that_of_a_run_without_and_its_lists_are_others(plain, rera
     for name in ("selection", "final"):
         ours, theirs = (load_file(folder / f"fits/{name}/model.safetensors") for folder in (reranked, plain))
         assert all(np.array_equal(ours[key], theirs[key]) for key in {*ours, *theirs})
-        assert (reranked / f"fits/{name}/reranker.txt").read_text().startswith("tree\n")
-        assert not (plain / f"fits/{name}/reranker.txt").exists()
-    trees = [(reranked / f"fits/{name}/reranker.txt").read_text() for name in ("selection", "final")]
-    assert trees[0] != trees[1], "each fit has its own, from what was known at its cut-off"
+        assert not (plain / f"fits/{name}/reranker.json").exists()
+    selection, final = (json.loads((reranked / f"fits/{name}/reranker.json").read_text()) for name in ("selection", "final"))
+    assert selection["trees"] != final["trees"], "each fit has its own, from what was known at its cut-off"
+    assert 0 < selection["trust"] == final["trust"] == read_record(reranked)["facts"]["trust"] <= 1, "found on validation weeks"
     for split in ("validation", "test"):
         assert ndcg(reranked, split) > ndcg(plain, split), "a model of three epochs leaves much to say"
 
@@ -81,8 +81,9 @@ def test_recommendations_say_what_the_reranker_added(reranked):
 def test_a_resumed_run_learns_no_tree_again(reranked, command, tmp_path, monkeypatch):
     again = shutil.copytree(reranked, tmp_path / "again")
     shutil.rmtree(again / "lists")
-    (again / "fits/final/reranker.txt").unlink()
+    (again / "fits/final/reranker.json").unlink()
     weeks, learn = [], BoostedTrees.learn
+    monkeypatch.setattr(BoostedTrees, "judge", None)  # nor asked for its trust again
 
     def counted(self, scorer, past, *others):
         weeks.append(past.week)
@@ -136,7 +137,7 @@ def test_values_for_a_reranker_that_is_not_there_are_an_error(composed):
 
 def test_a_run_whose_trees_are_missing_has_no_final_model(reranked, tmp_path):
     copy = shutil.copytree(reranked, tmp_path / "copy")
-    (copy / "fits/final/reranker.txt").unlink()
+    (copy / "fits/final/reranker.json").unlink()
     with pytest.raises(DataError, match="there is no final model"):
         seasonrec.load(copy)
 

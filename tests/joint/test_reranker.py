@@ -1,9 +1,11 @@
-"""Boosted trees that have the last word: what they see, what they learn from, and what they change."""
+"""Boosted trees that have the last word: what they see, what they learn from, what they change, and how much of it counts."""
+
 
 import lightgbm
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 
 from seasonrec.data.batches import N_PAIR_FEATURES, N_USER_FEATURES
 from seasonrec.data.timeline import Timeline
@@ -37,10 +39,10 @@ def scorer_of(shop, reranker=None):
     return JointScorer(model, shop.batcher, reranker)
 
 
-def learnt(shop, week=WEEK_NOW, seed=0, **options):
+def learnt(shop, seed=0, **options):
     """A reranker that has learnt from the weeks before one."""
     reranker = BoostedTrees(**SMALL | options)
-    reranker.learn(scorer_of(shop), shop.timeline.at_week(week), SAMPLING, seed)
+    reranker.learn(scorer_of(shop), shop.timeline.at_week(WEEK_NOW), SAMPLING, seed)
     return reranker
 
 
@@ -154,7 +156,8 @@ def test_what_the_trees_say_orders_the_candidates(small_shop, asked):
 
 def lists_of(shop, **options):
     """What a reranker learns from."""
-    return BoostedTrees(**SMALL | options).lists(scorer_of(shop), shop.timeline.at_week(WEEK_NOW), SAMPLING, 0)
+    past = shop.timeline.at_week(WEEK_NOW)
+    return BoostedTrees(**SMALL | options).lists(scorer_of(shop), past, SAMPLING.weeks(past), None, SAMPLING, 0)
 
 
 def split(values, size):
@@ -269,15 +272,81 @@ def test_of_a_large_catalogue_it_scores_few_queries_at_a_time(small_shop, monkey
     score = scorer.of_batch
     monkeypatch.setattr(scorer, "of_batch", lambda batch: sizes.append(len(batch.user)) or score(batch))
     monkeypatch.setattr("seasonrec.data.batches.MAX_SCORES", 3 * small_shop.timeline.n_items)
-    BoostedTrees(**SMALL).lists(scorer, small_shop.timeline.at_week(WEEK_NOW), SAMPLING, 0)
+    BoostedTrees(**SMALL).lists(scorer, small_shop.timeline.at_week(WEEK_NOW), range(60, WEEK_NOW), None, SAMPLING, 0)
     assert max(sizes) == 3 < SAMPLING.batch_size
+
+
+HELD_OUT = range(WEEK_NOW, WEEK_NOW + 8)
+
+
+def judged(shop, reranker=None):
+    """A reranker that has learnt, and is judged by the weeks that follow."""
+    reranker = reranker or learnt(shop)
+    reranker.judge(scorer_of(shop), shop.timeline.at_week(HELD_OUT.stop), HELD_OUT, SAMPLING, 0)
+    return reranker
+
+
+def test_of_what_the_trees_say_that_share_counts_which_they_are_trusted_with(small_shop, asked):
+    batch, before = asked
+    reranker = learnt(small_shop)
+    whole = reranker(batch, before).mixed["reranker"]
+    for trust in (0.0, 0.25):
+        reranker.trust = trust
+        after = reranker(batch, before)
+        torch.testing.assert_close(after.mixed["reranker"], trust * whole)
+        torch.testing.assert_close(after.total, before.total + trust * whole)
+
+
+def test_trust_is_the_share_with_the_least_loss_of_what_was_held_out(small_shop):
+    reranker = BoostedTrees(**SMALL | {"n_rounds": 40})  # so many learn by heart
+    reranker.learn(scorer_of(small_shop), small_shop.timeline.at_week(WEEK_NOW), SAMPLING, 0)
+    judged(small_shop, reranker)
+    now = small_shop.timeline.at_week(HELD_OUT.stop)
+    lists = reranker.lists(scorer_of(small_shop), now, HELD_OUT, reranker._n_judged, SAMPLING, 0)
+    told = reranker._trees.predict(lists.features)
+
+    def loss(share):
+        """Second opinion: the cross-entropy list by list."""
+        total = 0.0
+        for at, weight in zip(split(np.arange(len(told)), lists.size), lists.weight, strict=True):
+            score = lists.score[at].astype(float) + share * told[at]
+            bought = lists.bought[at]
+            total += weight / np.sqrt(bought.sum()) * (logsumexp(score, b=lists.stands_for[at]) - score[bought]).sum()
+        return total
+
+    losses = [loss(share) for share in np.linspace(0, 1, 101)]
+    assert 0 < reranker.trust < 1
+    assert reranker.trust == pytest.approx(np.argmin(losses) / 100, abs=0.01)
+    assert np.all(np.diff(losses, 2) > 0), "convex: there is no other least one"
+
+
+@pytest.mark.parametrize(("turned", "trust"), [(-1.0, 0.0), (0.05, 1.0)])
+def test_trees_that_say_the_wrong_thing_are_not_trusted_and_those_that_say_too_little_wholly(small_shop, turned, trust):
+    reranker = learnt(small_shop)
+    told = reranker._told
+    reranker._told = lambda features: turned * told(features)
+    assert judged(small_shop, reranker).trust == trust
+
+
+def test_who_is_judged_learns_nothing_from_it(small_shop, asked):
+    batch, before = asked
+    plain, reranker = learnt(small_shop)(batch, before), judged(small_shop)
+    reranker.trust = 1.0
+    assert torch.equal(reranker(batch, before).total, plain.total)
+
+
+def test_what_happens_after_the_weeks_that_were_held_out_changes_no_trust(small_shop):
+    t = small_shop.timeline
+    past = np.flatnonzero(t.time < t.start_of(HELD_OUT.stop))
+    other = Timeline(t.user[past], t.item[past], t.time[past], n_users=13, n_items=32, week_zero=t.week_zero)
+    assert judged(small_shop.with_timeline(other)).trust == judged(small_shop).trust
 
 
 def test_one_seed_gives_one_reranker(small_shop, tmp_path):
     texts = []
     for seed in (0, 0, 1):
-        learnt(small_shop, seed=seed).save(tmp_path / "trees.txt")
-        texts.append((tmp_path / "trees.txt").read_text())
+        learnt(small_shop, seed=seed).save(tmp_path / "trees.json")
+        texts.append((tmp_path / "trees.json").read_text())
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -285,37 +354,40 @@ def test_the_future_changes_no_tree(small_shop, tmp_path):
     t = small_shop.timeline
     past = np.flatnonzero(t.time < t.start_of(WEEK_NOW))
     other = Timeline(t.user[past], t.item[past], t.time[past], n_users=13, n_items=32, week_zero=t.week_zero)
-    learnt(small_shop).save(tmp_path / "all.txt")
-    learnt(small_shop.with_timeline(other)).save(tmp_path / "past.txt")
-    assert (tmp_path / "all.txt").read_text() == (tmp_path / "past.txt").read_text()
+    learnt(small_shop).save(tmp_path / "all.json")
+    learnt(small_shop.with_timeline(other)).save(tmp_path / "past.json")
+    assert (tmp_path / "all.json").read_text() == (tmp_path / "past.json").read_text()
 
 
 def test_what_is_read_back_says_the_same(small_shop, asked, tmp_path):
     batch, scores = asked
     reranker, again = learnt(small_shop), BoostedTrees(**SMALL)
-    reranker.save(tmp_path / "trees.txt")
-    again.load(tmp_path / "trees.txt")
+    reranker.trust = 0.4
+    reranker.save(tmp_path / "trees.json")
+    again.load(tmp_path / "trees.json")
     assert torch.equal(again(batch, scores).total, reranker(batch, scores).total)
 
 
-@pytest.mark.parametrize("content", [None, "no trees at all"])
+@pytest.mark.parametrize(
+    "content", [None, "no JSON at all", "[]", '{"trust": 1.0}', '{"trust": 1.0, "trees": "none"}', '{"trust": null, "trees": "tree"}']
+)
 def test_trees_that_cannot_be_read_are_an_error(tmp_path, content):
-    path = tmp_path / "trees.txt"
+    path = tmp_path / "trees.json"
     if content:
         path.write_text(content)
-    with pytest.raises(DataError, match=r"trees\.txt: cannot be read as the trees of a reranker"):
+    with pytest.raises(DataError, match=r"trees\.json: cannot be read as the trees of a reranker"):
         BoostedTrees().load(path)
 
 
 def test_processes_that_learnt_together_do_not_share_its_lists(small_shop, monkeypatch, tmp_path):
-    learnt(small_shop).save(tmp_path / "alone.txt")
+    learnt(small_shop).save(tmp_path / "alone.json")
     for module in ("data.batches", "shares"):
         monkeypatch.setattr(f"seasonrec.{module}.n_processes", lambda: 2)
-    learnt(small_shop).save(tmp_path / "one_of_two.txt")
-    assert (tmp_path / "alone.txt").read_text() == (tmp_path / "one_of_two.txt").read_text()
+    learnt(small_shop).save(tmp_path / "one_of_two.json")
+    assert (tmp_path / "alone.json").read_text() == (tmp_path / "one_of_two.json").read_text()
 
 
-@pytest.mark.parametrize("wrong", [{"n_best": 0}, {"n_queries": 0}, {"n_negatives": 0}, {"n_rounds": 0}, {"new": -0.1}])
+@pytest.mark.parametrize("wrong", [{"n_best": 0}, {"n_queries": 0}, {"n_negatives": 0}, {"n_rounds": 0}, {"n_judged": 0}, {"new": -0.1}])
 def test_numbers_that_mean_nothing_are_an_error(wrong):
     (name,) = wrong
     with pytest.raises(ConfigError, match=rf"reranker\.{name} is "):
@@ -350,5 +422,5 @@ def test_nothing_bought_among_the_candidates_is_an_error(small_shop, monkeypatch
     t = small_shop.timeline
     first = np.unique(t.user.astype(np.int64) * 100 + t.item, return_index=True)[1]  # nothing is bought twice
     once = Timeline(t.user[first], t.item[first], t.time[first], n_users=13, n_items=32, week_zero=t.week_zero)
-    with pytest.raises(DataError, match=r"nothing that was bought in weeks range\(55, 95\) is among the candidates"):
+    with pytest.raises(DataError, match=r"nothing that was bought in weeks 55 to 94 is among the candidates"):
         BoostedTrees(n_best=2).learn(scorer, once.at_week(WEEK_NOW), SAMPLING, 0)

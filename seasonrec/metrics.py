@@ -131,15 +131,15 @@ def intra_list_distance(items: Int, vectors: NDArray) -> Float:
 
     Reference: Ziegler et al. (2005), Improving recommendation lists through topic diversification, equation 3, as a mean distance.
     """
-    shown, rows = np.unique(items, return_inverse=True)  # few of a large catalogue; the place that is empty counts below
+    shown, rows = np.unique(items, return_inverse=True)  # few of a large catalogue; -1 gives any vector, which does not count
     lengths = np.linalg.norm(vectors[shown], axis=1, keepdims=True)
     unit = (vectors[shown] / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     has_vector = (lengths[:, 0] > 0).astype(np.float64)
     total, own, n = np.zeros((len(items), vectors.shape[1])), np.zeros(len(items)), (items >= 0).sum(1)
-    for row, item in zip(rows.reshape(items.shape).T, items.T, strict=True):  # a place at a time: all at once would hold k vectors a query
-        filled = item >= 0
-        total += np.where(filled[:, None], unit[row], 0)
-        own += np.where(filled, has_vector[row], 0)
+    # A place at a time: all at once would hold k vectors a query.
+    for place, filled in zip(rows.reshape(items.shape).T, (items >= 0).T, strict=True):
+        total += np.where(filled[:, None], unit[place], 0)
+        own += np.where(filled, has_vector[place], 0)
     pairs = n * (n - 1)
     cosine = ((total**2).sum(1) - own) / np.maximum(pairs, 1)
     return _per_relevant(1 - cosine, pairs)

@@ -1,7 +1,5 @@
 """The ranked lists of an evaluation, and the file from which anyone can recompute its numbers."""
 
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,13 +27,11 @@ class Lists:
         queries: who asked in which week, and what was then bought.
         items: catalogue rows [n, 3, k], best first; -1 after the end of a list that is shorter than k.
         scores: the method's scores [n, 3, k]; NaN after the end.
-        file: from which they were read.
     """
 
     queries: Queries
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
-    file: Path | None = None
 
     @property
     def k(self) -> int:
@@ -71,15 +67,7 @@ class Lists:
 
 
 def write_lists(lists: Lists, dataset: Dataset, path: Path | str) -> None:
-    """Writes `user_id, week, list, rank, item_id, score` as Parquet; ids as in the source, rank from 1, lists in query order.
-
-    Lists that were read from a file are copied.
-    """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if lists.file is not None:
-        with suppress(shutil.SameFileError):
-            shutil.copyfile(lists.file, path)
-        return
+    """Writes `user_id, week, list, rank, item_id, score` as Parquet; ids as in the source, rank from 1, lists in query order."""
     query, name, place = np.nonzero(lists.items >= 0)
     q = lists.queries
     frame = pl.DataFrame(
@@ -92,6 +80,7 @@ def write_lists(lists: Lists, dataset: Dataset, path: Path | str) -> None:
             "score": lists.scores[query, name, place],
         }
     )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(path, compression="zstd")
 
 
@@ -121,7 +110,7 @@ def read_lists(path: Path | str, dataset: Dataset) -> Lists:
     items[cell] = rows_of(frame[ITEM], dataset.items[ITEM])
     scores[cell] = frame["score"].to_numpy()
     shape = (len(queries), len(LISTS), k)
-    return Lists(queries, items.reshape(shape), scores.reshape(shape), Path(path))
+    return Lists(queries, items.reshape(shape), scores.reshape(shape))
 
 
 def _queries_of(user: NDArray, week: NDArray, dataset: Dataset, where: str) -> tuple[Queries, NDArray[np.int64]]:

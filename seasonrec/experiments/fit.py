@@ -125,12 +125,12 @@ class Fit:
         name: "selection" or "final"; names its folder and its loss rows.
         dataset: to learn from.
         joint: a new model, trained in place.
-        week: the cut-off; only what was known when this week began is learnt from.
+        week: the cut-off; only what was known when this week began is learnt from, but for what is chosen on validation weeks.
         folder: where checkpoints and results of the fit go.
         loggers: Lightning's, for this fit.
         selection: measures each epoch, for early stopping and the best epoch; None: the last epoch is taken.
         n_epochs: to train, of a schedule of `trainer.max_epochs`; None for all of them.
-        trust: in the reranker, as another fit found it; None: it is found on the validation weeks.
+        trust: in the reranker, as the fit found it that selects; that one finds it on the validation weeks.
         watchers: further callbacks, which know what selection measured.
     """
 
@@ -142,7 +142,7 @@ class Fit:
     loggers: Sequence[Logger] = ()
     selection: EpochScores | None = None
     n_epochs: int | None = None
-    trust: float | None = None
+    trust: float = 1.0
     watchers: Sequence[Callback] = ()
 
     @property
@@ -171,11 +171,10 @@ class Fit:
         if not path.exists():
             timeline, scorer, sampling = self.dataset.timeline, self.joint.scorer, instantiate(cfg.sampling)
             reranker.learn(scorer, timeline.at_week(self.week), sampling, cfg.seed)
-            if self.trust is None:
+            reranker.trust = self.trust
+            if self.selection is not None:
                 weeks = self.dataset.split.weeks["validation"]
-                reranker.judge(scorer, timeline.at_week(weeks.stop), weeks, sampling, cfg.seed)
-            else:
-                reranker.trust = self.trust
+                reranker.find_trust(scorer, timeline.at_week(weeks.stop), weeks, sampling, cfg.seed)
             reranker.save(part := path.with_suffix(".part"))  # an interrupted run finds all of it or nothing
             part.rename(path)
         reranker.load(path)

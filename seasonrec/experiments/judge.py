@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache, cached_property
@@ -93,7 +94,7 @@ class Judge:
     def cached(self, method: str, config: Any, scorer: Callable[[str], Scorer], split: str, folder: Path) -> Lists:
         """The lists of a method that depends on data, configuration and code only: from the cache, or ranked and put there.
 
-        A damaged file is ranked again, with a warning.
+        Their file is copied into the run's folder. A damaged file is ranked again, with a warning.
 
         Args:
             config: all that the method's scores depend on beyond data and code, as JSON has it.
@@ -110,26 +111,33 @@ class Judge:
         path = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]}.parquet"
         if self.dataset.purchases_digest and path.exists():
             try:
-                return read_lists(path, self.dataset)
+                return self._copied(path, method, split)
             except (DataError, pl.exceptions.PolarsError) as error:
                 log.warning("%s is damaged, so %s is ranked again: %s", path, method, error)
         lists = self.rank(method, made, split)
         draft = path.with_suffix(f".{np.random.default_rng().integers(1 << 40)}")  # two processes may write the same lists
         write_lists(lists, self.dataset, draft)
         draft.replace(path)
-        return read_lists(path, self.dataset)
+        return self._copied(path, method, split)
 
-    def judge(self, method: str, lists: Mapping[str, Lists], vectors: NDArray | None = None, *, calibrate: bool = True) -> None:
+    def file(self, method: str, split: str) -> Path:
+        """Where the lists of a method go."""
+        return self.folder / "lists" / ("" if split == "test" else split) / f"{method}.parquet"
+
+    def judge(
+        self, method: str, lists: Mapping[str, Lists], vectors: NDArray | None = None, *, calibrate: bool = True, written: bool = False
+    ) -> None:
         """Evaluates a method's lists, of both splits or of validation weeks alone, and writes them into the run's folder.
 
         Args:
             vectors: text vectors of the items [n_items, d], for the distance within lists.
             calibrate: on validation lists, for the calibration error "ece"; not where some of them are of weeks after tested ones.
+            written: the lists are in the run's folder already.
         """
         platt = fit_platt(lists["validation"]) if calibrate else None
         for split in lists:
-            path = self.folder / "lists" / ("" if split == "test" else split) / f"{method}.parquet"
-            write_lists(lists[split], self.dataset, path)
+            if not written:
+                write_lists(lists[split], self.dataset, self.file(method, split))
             evaluation = evaluate(
                 lists[split],
                 self.dataset.timeline,
@@ -141,6 +149,13 @@ class Judge:
             )
             self._evaluations[split][method] = evaluation
             self._tables.append(evaluation.table(method, split, n_resamples=self.n_resamples, seed=self._seed))
+
+    def _copied(self, path: Path, method: str, split: str) -> Lists:
+        """The lists of a file, which is copied to where the method's go."""
+        lists = read_lists(path, self.dataset)
+        (file := self.file(method, split)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, file)
+        return lists
 
     @property
     def tested(self) -> Mapping[str, Evaluation]:

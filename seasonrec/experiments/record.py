@@ -258,6 +258,8 @@ def what_is_missing(record: Mapping[str, Any], run: str | Path) -> str:
         return f"finish it with `seasonrec train resume={run}`"
     if (config.get("eval") or {}).get("rolling"):
         return f"it rolls: take the run of one of its cut-offs, {run}/cut_offs/<date>"
+    if config.get("stage") == "whole":
+        return f"`seasonrec train resume={run}` makes again what is gone"
     return f"it was run with stage={config.get('stage')}: train with stage=whole"
 
 

@@ -152,11 +152,10 @@ def judge_together(judge: Judge, dataset: Dataset, runs: Sequence[Path]) -> None
     for path in sorted((runs[0] / "lists").glob("*.parquet")):
         lists = {}
         for split in SPLITS:
-            place = Path("lists") / ("" if split == "test" else split) / path.name
-            (judge.folder / place).parent.mkdir(parents=True, exist_ok=True)
-            pl.concat([pl.scan_parquet(run / place) for run in runs]).sink_parquet(judge.folder / place)
-            lists[split] = read_lists(judge.folder / place, dataset)
-        judge.judge(path.stem, lists, calibrate=False)
+            (file := judge.file(path.stem, split)).parent.mkdir(parents=True, exist_ok=True)
+            pl.concat([pl.scan_parquet(run / file.relative_to(judge.folder)) for run in runs]).sink_parquet(file)
+            lists[split] = read_lists(file, dataset)
+        judge.judge(path.stem, lists, calibrate=False, written=True)
 
 
 def write(judge: Judge, dataset: Dataset, splits: Sequence[Split], record: RunRecord, n_resamples: int) -> float:

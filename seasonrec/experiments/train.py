@@ -207,7 +207,7 @@ class Run:
         joints = {split: joint_of(self.cfg, dataset, texts[split], similar) for split in SPLITS}
         chosen, reranker = self._selection_fit(dataset, judge, joints), joints["validation"].reranker
         with self.record.stage("final fit"):
-            self._fit("final", "test", dataset, joints, n_epochs=chosen.n_epochs, trust=reranker.trust if reranker else None)
+            self._fit("final", "test", dataset, joints, n_epochs=chosen.n_epochs, trust=reranker.trust if reranker else 1.0)
         self.record.facts(parameters=parameters(joints["test"].model), epochs=chosen.n_epochs)
         self.record.table("losses", pl.concat([pl.read_csv(self.folder / FITS / name / LOSSES) for name in ("selection", "final")]))
         return joints
@@ -229,7 +229,7 @@ class Run:
         if not any(getattr(watcher, "pruned", False) for watcher in fit.watchers):  # nobody asks a pruned trial for its lists
             fit.rerank(self.cfg)
             if reranker := joints[split].reranker:
-                self.record.facts(trust=reranker.trust)
+                self.record.facts(reranker={"trust": reranker.trust})
         return outcome
 
     def _write(self, judge: Judge) -> None:
@@ -279,7 +279,7 @@ def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTex
         config = {"method": OmegaConf.to_container(nodes[name], resolve=True), **reads}
         scorer = lambda split, name=name: baselines[split][name]
         lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in texts}
-        judge.judge(name, lists, vectors)
+        judge.judge(name, lists, vectors, written=True)
 
 
 def parameters(model: JointModel) -> dict[str, dict[str, int]]:

@@ -163,7 +163,8 @@ class BoostedTrees:
     """Gradient-boosted trees that learn the order of lists by cross-entropy, from the joint model's scores on.
 
     Before it has learnt, it changes nothing. It learns from weeks that the model has learnt from. One that knows them by heart says more
-    there than it will know later, and the trees believe it too much: how much of what they say counts, `trust`, is found on later weeks.
+    there than it will know later, and the trees believe it too much: how much of what they say counts, `trust`, is found on weeks that
+    were held out, or taken over from another reranker of the same run, which was asked there.
 
     Memory while it learns: five times 4 bytes x queries x (`n_negatives` + purchases a query) x features at most, and some 50 bytes for
     every score of a batch of queries and the whole catalogue.
@@ -173,7 +174,7 @@ class BoostedTrees:
         n_best: of the items that are new to a user, how many are reranked; the user's own all are.
         n_negatives: of a query's candidates that were not bought, how many it learns from, on average; they stand for the others.
         n_rounds: trees.
-        n_judged: queries by which its trust is found, at most.
+        n_judged: about so many queries its trust is found by; None for all.
         new: weight of the same lists without own items, beside 1 for the whole ones.
         demand: whether it sees the items' demand. Where each season was seen once or twice, trees learn by heart what it sold.
         options: LightGBM's own parameters, by its own names of them.
@@ -195,15 +196,17 @@ class BoostedTrees:
         n_best: int = 200,
         n_negatives: int = 100,
         n_rounds: int = 60,
-        n_judged: int = 1_000,
+        n_judged: int | None = 1_000,
         new: float = 0.2,
         demand: bool = False,
         options: Mapping[str, Any] | None = None,
     ):
-        counts = {"n_best": n_best, "n_negatives": n_negatives, "n_rounds": n_rounds, "n_judged": n_judged}
-        for name, value in {**counts, **({} if n_queries is None else {"n_queries": n_queries})}.items():
-            bounded(f"reranker.{name}", value, 1)
-        self._n_queries, self._n_best, self._n_negatives, self._n_rounds, self._n_judged = n_queries, *counts.values()
+        counts = {"n_queries": n_queries, "n_best": n_best, "n_negatives": n_negatives, "n_rounds": n_rounds, "n_judged": n_judged}
+        for name, value in counts.items():
+            if value is not None:
+                bounded(f"reranker.{name}", value, 1)
+        self._n_queries, self._n_best, self._n_negatives = n_queries, n_best, n_negatives
+        self._n_rounds, self._n_judged = n_rounds, n_judged
         self._new, self._demand, self._options = bounded("reranker.new", new, 0), demand, {**(options or {}), **REPEATABLE}
         self._refuse_unknown_options()
         self._trees: lightgbm.Booster | None = None
@@ -236,28 +239,35 @@ class BoostedTrees:
         Raises:
             DataError: none of the candidates was bought.
         """
-        lists = self.lists(scorer, past, sampling.weeks(past), self._n_queries, sampling, seed)
+        lists = self.lists(scorer, past, weeks := sampling.weeks(past), self._n_queries, sampling, seed)
+        if not len(lists.size):
+            raise DataError(f"reranker: nothing that was bought in weeks {weeks[0]} to {weeks[-1]} is among the candidates")
         log.info("reranker: %d trees learn from %d lists of %d candidates in all", self._n_rounds, len(lists.size), len(lists.score))
         derivatives: Callable = lambda score, table: lists.gradients(score)
         options = self._options | {"objective": derivatives, "seed": seed, "num_threads": torch.get_num_threads()}
         self._trees = lightgbm.train(options, lightgbm.Dataset(lists.features, lists.bought, init_score=lists.score), self._n_rounds)
 
-    def judge(self, scorer: JointScorer, now: AsOf, weeks: range, sampling: Sampling, seed: int) -> None:
+    def find_trust(self, scorer: JointScorer, now: AsOf, weeks: range, sampling: Sampling, seed: int) -> None:
         """Finds the trust with which the loss of weeks that neither model nor trees have learnt from is least.
+
+        Whichever users were learnt from, it is that of all. Where none of the candidates was bought, it is 0, with a warning.
 
         Args:
             now: all that was known after these weeks.
             weeks: from the cut-off on.
-
-        Raises:
-            DataError: none of the candidates was bought.
         """
-        lists = self.lists(scorer, now, weeks, self._n_judged, sampling, seed)
-        self.trust = lists.best_share(self._told(lists.features))
-        log.info("reranker: %.0f%% of what the trees say counts, by weeks %d to %d", 100 * self.trust, weeks[0], weeks[-1])
+        lists = self.lists(scorer, now, weeks, self._n_judged, replace(sampling, users=1.0), seed)
+        if len(lists.size):
+            self.trust = lists.best_share(self._told(lists.features))
+            log.info("reranker: %.0f%% of what the trees say counts, by weeks %d to %d", 100 * self.trust, weeks[0], weeks[-1])
+        else:
+            self.trust = 0.0
+            log.warning(
+                "reranker: nothing bought in weeks %d to %d is a candidate, so nothing that the trees say counts", weeks[0], weeks[-1]
+            )
 
     def lists(self, scorer: JointScorer, now: AsOf, weeks: range, n_queries: int | None, sampling: Sampling, seed: int) -> Lists:
-        """The candidates of queries of some weeks, drawn; errors as of `learn`."""
+        """The candidates of queries of some weeks, drawn; of those queries alone that have a bought one."""
         batches = TrainingBatches(
             now,
             weeks,
@@ -273,8 +283,6 @@ class BoostedTrees:
         parts = [self._drawn(batch, scorer.of_batch(batch), rng) for batch in (each.to(scorer.model.device) for each in batches)]
         lists = Lists.of(parts)
         del parts
-        if not len(lists.size):
-            raise DataError(f"reranker: nothing that was bought in weeks {weeks[0]} to {weeks[-1]} is among the candidates")
         return lists.and_without_own(self._new) if self._new else lists
 
     def save(self, path: Path) -> None:
@@ -290,8 +298,8 @@ class BoostedTrees:
         """
         try:
             learnt = json.loads(path.read_text())
-            self._trees, self.trust = lightgbm.Booster(model_str=learnt["trees"]), float(learnt["trust"])
-        except (OSError, ValueError, KeyError, TypeError, lightgbm.basic.LightGBMError) as error:
+            self._trees, self.trust = lightgbm.Booster(model_str=learnt["trees"]), bounded("trust", learnt["trust"], 0, 1)
+        except (OSError, ValueError, KeyError, TypeError, ConfigError, lightgbm.basic.LightGBMError) as error:
             raise DataError(f"{path}: cannot be read as the trees of a reranker: {error}") from error
 
     def _told(self, features: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ class Reranker(Protocol):
     def learn(self, scorer: "JointScorer", past: AsOf, sampling: Sampling, seed: int) -> None:
         """Learns from what was bought before a cut-off."""
 
-    def judge(self, scorer: "JointScorer", now: AsOf, weeks: range, sampling: Sampling, seed: int) -> None:
+    def find_trust(self, scorer: "JointScorer", now: AsOf, weeks: range, sampling: Sampling, seed: int) -> None:
         """Finds its trust on weeks that neither the model nor it has learnt from."""
 
     def save(self, path: Path) -> None:

@@ -40,16 +40,6 @@ def test_the_order_of_rows_in_the_file_does_not_matter(shop, lists, tmp_path):
     np.testing.assert_array_equal(read_lists(tmp_path / "mixed.parquet", shop).items, lists.items)
 
 
-def test_lists_that_were_read_are_copied_as_they_are(shop, lists, tmp_path):
-    first, copy = tmp_path / "tied.parquet", tmp_path / "lists" / "again.parquet"
-    write_lists(lists, shop, first)
-    pl.read_parquet(first).sample(fraction=1, shuffle=True, seed=0).write_parquet(first)  # no other writing would give this order
-    content, read = first.read_bytes(), read_lists(first, shop)
-    for path in (copy, first):
-        write_lists(read, shop, path)
-        assert path.read_bytes() == content
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -16,6 +16,7 @@ from seasonrec.experiments.record import read_record, read_table
 from seasonrec.joint.reranker import BoostedTrees
 
 RERANKED = ["reranker=boosted_trees", "reranker.n_rounds=20", "reranker.n_best=30", "reranker.options.min_data_in_leaf=10"]
+RERANKED += ["reranker.options.learning_rate=0.4"]  # so fast that not all of what they have learnt is to be trusted
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,8 @@ def test_the_model_is_that_of_a_run_without_and_its_lists_are_others(plain, rera
         assert not (plain / f"fits/{name}/reranker.json").exists()
     selection, final = (json.loads((reranked / f"fits/{name}/reranker.json").read_text()) for name in ("selection", "final"))
     assert selection["trees"] != final["trees"], "each fit has its own, from what was known at its cut-off"
-    assert 0 < selection["trust"] == final["trust"] == read_record(reranked)["facts"]["trust"] <= 1, "found on validation weeks"
+    assert 0 < selection["trust"] < 1, "found on validation weeks"
+    assert final["trust"] == selection["trust"] == read_record(reranked)["facts"]["reranker"]["trust"]
     for split in ("validation", "test"):
         assert ndcg(reranked, split) > ndcg(plain, split), "a model of three epochs leaves much to say"
 
@@ -83,7 +85,7 @@ def test_a_resumed_run_learns_no_tree_again(reranked, command, tmp_path, monkeyp
     shutil.rmtree(again / "lists")
     (again / "fits/final/reranker.json").unlink()
     weeks, learn = [], BoostedTrees.learn
-    monkeypatch.setattr(BoostedTrees, "judge", None)  # nor asked for its trust again
+    monkeypatch.setattr(BoostedTrees, "find_trust", None)  # that of the selection fit is taken over
 
     def counted(self, scorer, past, *others):
         weeks.append(past.week)
@@ -95,8 +97,18 @@ def test_a_resumed_run_learns_no_tree_again(reranked, command, tmp_path, monkeyp
     assert (again / "lists/joint.parquet").read_bytes() == (reranked / "lists/joint.parquet").read_bytes()
 
 
-def test_a_selection_alone_is_reranked_too(reranked, command, words, tmp_path):
+def test_a_selection_alone_is_reranked_alike_and_trusts_by_validation_weeks(reranked, command, words, tmp_path, monkeypatch):
+    asked, find = [], BoostedTrees.find_trust
+
+    def noted(self, scorer, now, weeks, *others):
+        asked.append((now.week, weeks))
+        find(self, scorer, now, weeks, *others)
+
+    monkeypatch.setattr(BoostedTrees, "find_trust", noted)
     command("train", *words, *RERANKED, "stage=selection", f"hydra.run.dir={tmp_path}")
+    assert asked == [(62, range(54, 62))]
+    what = "fits/selection/reranker.json"
+    assert (tmp_path / what).read_bytes() == (reranked / what).read_bytes(), "although it has never seen the test weeks"
     assert ndcg(tmp_path, "validation") == pytest.approx(ndcg(reranked, "validation"))
 
 
@@ -138,7 +150,7 @@ def test_values_for_a_reranker_that_is_not_there_are_an_error(composed):
 def test_a_run_whose_trees_are_missing_has_no_final_model(reranked, tmp_path):
     copy = shutil.copytree(reranked, tmp_path / "copy")
     (copy / "fits/final/reranker.json").unlink()
-    with pytest.raises(DataError, match="there is no final model"):
+    with pytest.raises(DataError, match=r"there is no final model .*; `seasonrec train resume=.*copy` makes again what is gone"):
         seasonrec.load(copy)
 
 

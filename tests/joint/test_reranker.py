@@ -1,5 +1,7 @@
 """Boosted trees that have the last word: what they see, what they learn from, what they change, and how much of it counts."""
 
+import json
+from dataclasses import replace
 
 import lightgbm
 import numpy as np
@@ -44,6 +46,21 @@ def learnt(shop, seed=0, **options):
     reranker = BoostedTrees(**SMALL | options)
     reranker.learn(scorer_of(shop), shop.timeline.at_week(WEEK_NOW), SAMPLING, seed)
     return reranker
+
+
+def blind(shop):
+    """A model to which the two items that are never sold are always the best, and a shop in which nothing is bought twice."""
+    scorer, t = scorer_of(shop), shop.timeline
+    whole = scorer.of_batch
+
+    def best_unsold(batch):
+        scores = whole(batch)
+        scores.total[:] = torch.arange(32.0)
+        return scores
+
+    scorer.of_batch = best_unsold
+    first = np.unique(t.user.astype(np.int64) * 100 + t.item, return_index=True)[1]
+    return scorer, Timeline(t.user[first], t.item[first], t.time[first], n_users=13, n_items=32, week_zero=t.week_zero)
 
 
 @pytest.fixture
@@ -279,10 +296,10 @@ def test_of_a_large_catalogue_it_scores_few_queries_at_a_time(small_shop, monkey
 HELD_OUT = range(WEEK_NOW, WEEK_NOW + 8)
 
 
-def judged(shop, reranker=None):
-    """A reranker that has learnt, and is judged by the weeks that follow."""
+def judged(shop, reranker=None, sampling=SAMPLING):
+    """A reranker that has learnt, and whose trust is found on the weeks that follow."""
     reranker = reranker or learnt(shop)
-    reranker.judge(scorer_of(shop), shop.timeline.at_week(HELD_OUT.stop), HELD_OUT, SAMPLING, 0)
+    reranker.find_trust(scorer_of(shop), shop.timeline.at_week(HELD_OUT.stop), HELD_OUT, sampling, 0)
     return reranker
 
 
@@ -328,7 +345,23 @@ def test_trees_that_say_the_wrong_thing_are_not_trusted_and_those_that_say_too_l
     assert judged(small_shop, reranker).trust == trust
 
 
-def test_who_is_judged_learns_nothing_from_it(small_shop, asked):
+def test_trust_is_that_of_all_users_whichever_were_learnt_from(small_shop):
+    assert judged(small_shop, sampling=replace(SAMPLING, users=0.1)).trust == judged(small_shop).trust
+
+
+def test_where_nothing_bought_is_a_candidate_no_tree_is_trusted(small_shop, caplog):
+    reranker, (scorer, once) = learnt(small_shop, n_best=2), blind(small_shop)
+    reranker.find_trust(scorer, once.at_week(HELD_OUT.stop), HELD_OUT, SAMPLING, 0)
+    assert reranker.trust == 0
+    assert "reranker: nothing bought in weeks 95 to 102 is a candidate, so nothing that the trees say counts" in caplog.text
+
+
+def test_without_a_number_of_queries_all_of_them_find_the_trust(small_shop):
+    few, many, every = (judged(small_shop, learnt(small_shop, n_judged=n)).trust for n in (8, 10_000, None))
+    assert few != many == every
+
+
+def test_whose_trust_is_found_learns_nothing_from_it(small_shop, asked):
     batch, before = asked
     plain, reranker = learnt(small_shop)(batch, before), judged(small_shop)
     reranker.trust = 1.0
@@ -368,14 +401,20 @@ def test_what_is_read_back_says_the_same(small_shop, asked, tmp_path):
     assert torch.equal(again(batch, scores).total, reranker(batch, scores).total)
 
 
-@pytest.mark.parametrize(
-    "content", [None, "no JSON at all", "[]", '{"trust": 1.0}', '{"trust": 1.0, "trees": "none"}', '{"trust": null, "trees": "tree"}']
-)
+@pytest.mark.parametrize("content", [None, "no JSON at all", "[]", '{"trust": 1.0}', '{"trust": 1.0, "trees": "none"}'])
 def test_trees_that_cannot_be_read_are_an_error(tmp_path, content):
     path = tmp_path / "trees.json"
     if content:
         path.write_text(content)
     with pytest.raises(DataError, match=r"trees\.json: cannot be read as the trees of a reranker"):
+        BoostedTrees().load(path)
+
+
+@pytest.mark.parametrize("trust", [None, float("nan"), -0.1, 1.1])
+def test_a_trust_that_is_no_share_is_an_error(small_shop, tmp_path, trust):
+    learnt(small_shop).save(path := tmp_path / "trees.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"trust": trust}))
+    with pytest.raises(DataError, match=r"trees\.json: cannot be read as the trees of a reranker: "):
         BoostedTrees().load(path)
 
 
@@ -409,18 +448,7 @@ def test_options_that_lightgbm_would_pass_over_or_refuse_later_are_an_error(opti
         BoostedTrees(options=options)
 
 
-def test_nothing_bought_among_the_candidates_is_an_error(small_shop, monkeypatch):
-    scorer = scorer_of(small_shop)
-    whole = scorer.of_batch
-
-    def blind(batch):
-        scores = whole(batch)
-        scores.total[:] = torch.arange(32.0)  # the two items that are never sold are always the best
-        return scores
-
-    monkeypatch.setattr(scorer, "of_batch", blind)
-    t = small_shop.timeline
-    first = np.unique(t.user.astype(np.int64) * 100 + t.item, return_index=True)[1]  # nothing is bought twice
-    once = Timeline(t.user[first], t.item[first], t.time[first], n_users=13, n_items=32, week_zero=t.week_zero)
+def test_nothing_bought_among_the_candidates_is_an_error(small_shop):
+    scorer, once = blind(small_shop)
     with pytest.raises(DataError, match=r"nothing that was bought in weeks 55 to 94 is among the candidates"):
         BoostedTrees(n_best=2).learn(scorer, once.at_week(WEEK_NOW), SAMPLING, 0)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seasonrec.data.batches import N_PAIR_FEATURES, N_USER_FEATURES, Batch
 from seasonrec.encoders.catalogue import Texts
-from seasonrec.heads.head import Sizes, mlp
+from seasonrec.heads.head import Sizes, mlp, over
 from seasonrec.heads.history import Centre, Decay, user_vectors
 
 FEW: Final = 1e-4  # purchases by the average user added on both sides of a lift, so that rare items have lifts near 0
@@ -22,8 +22,10 @@ def lift(similar: Tensor, usual: Tensor, shrinkage: Tensor | float = 1.0) -> Ten
         usual: by all users.
         shrinkage: weight of the usual in both, positive.
     """
-    similar, usual = similar + FEW, usual + FEW
-    return ((similar + shrinkage * usual) / ((1 + shrinkage) * usual)).log()
+    usual = usual + FEW
+    ratio = over(torch.add, similar + FEW, shrinkage * usual)
+    ratio = over(torch.div, ratio, (1 + shrinkage) * usual)
+    return ratio.log() if torch.is_grad_enabled() else ratio.log_()
 
 
 class Repeat(nn.Module):
@@ -70,7 +72,7 @@ class Neighbours(nn.Module):
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """[B, C]; users without history score 0."""
         of_user = self.weight * self.user(batch.history.user).exp() * batch.history.known[:, None]
-        return of_user * lift(batch.similar, batch.usual, self.log_shrinkage.exp())
+        return over(torch.mul, lift(batch.similar, batch.usual, self.log_shrinkage.exp()), of_user)
 
 
 class Factors(nn.Module):

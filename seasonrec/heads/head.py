@@ -1,9 +1,10 @@
 """What a head is: scores of a batch's candidates from one point of view. Heads do not know each other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from seasonrec.data.batches import Batch
@@ -47,10 +48,26 @@ class Sum(nn.Module):
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """The sum, [B, C] or [1, C]."""
-        first, *others = (part(batch, texts) for part in self.parts.values())
-        for score in others:
-            first = first + score
-        return first
+        return added(part(batch, texts) for part in self.parts.values())
+
+
+def added(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of score tables that broadcast together; of a single one, itself."""
+    first, *others = parts
+    for n, part in enumerate(others):
+        first = over(torch.add, first, part) if n else first + part
+    return first
+
+
+def over(operation: Callable[..., Tensor], table: Tensor, other: Tensor) -> Tensor:
+    """`operation(table, other)`, written over the table where nothing learns: a new one of a whole catalogue costs more than its numbers.
+
+    Args:
+        operation: such as `torch.mul`.
+        table: that nobody else reads.
+    """
+    in_place = not torch.is_grad_enabled() and torch.broadcast_shapes(table.shape, other.shape) == table.shape
+    return operation(table, other, out=table if in_place else None)
 
 
 def mlp(d_in: int, d_hidden: int, d_out: int = 1, dropout: float = 0.0) -> nn.Sequential:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seasonrec.data.batches import N_USER_FEATURES, Batch
 from seasonrec.heads.cf import MANY, lift
-from seasonrec.heads.head import Sizes
+from seasonrec.heads.head import Sizes, over
 
 PAIRS = 1 << 18  # judged at a time where nothing learns: their hidden layer of 8 MB stays in the processor's cache
 USUAL_SCORE = 4.0  # heads' scores are of this size: the network sees them as of size 1
@@ -64,7 +64,7 @@ class Gated(nn.Module):
         own = self.own.exp() - 1
         pairs, mixed = batch.history.listed, {}
         for n, name in enumerate(self.heads):
-            score = by_head[name] * item[:, n] * query[:, n, None]
+            score = over(torch.mul, by_head[name] * item[:, n], query[:, n, None])
             mixed[name] = score.index_put_(pairs, score[pairs] * own[n], accumulate=True)
         return mixed
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seasonrec.data.batches import Batch
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.errors import ConfigError
-from seasonrec.heads.head import HeadFactory, Sizes
+from seasonrec.heads.head import HeadFactory, Sizes, added
 from seasonrec.joint.mixer import MixerFactory
 from seasonrec.joint.seen import SeenInputs
 
@@ -74,8 +74,7 @@ class JointModel(nn.Module):
         # Mixing and losses are in float32, whatever the precision in which the trainer runs the heads.
         by_head = {name: _shaped(name, head, head(batch, texts), batch).float() for name, head in self.heads.items()}
         mixed = self.mixer({name: s.detach() for name, s in by_head.items()} if detach_heads else by_head, batch)
-        first, *others = mixed.values()
-        total = sum(others, first).expand(len(batch.user), batch.n_candidates)
+        total = added(mixed.values()).expand(len(batch.user), batch.n_candidates)
         return Scores(total, mixed, by_head)
 
 

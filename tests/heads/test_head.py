@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from seasonrec.data.candidates import Candidates
 from seasonrec.heads.cf import Factors, Repeat
 from seasonrec.heads.content import ProfileText
-from seasonrec.heads.head import Sum
+from seasonrec.heads.head import Sum, added, over
 from seasonrec.heads.seasonal import AsOfDemand, HarmonicText
 
 SHIPPED = [path for path in sorted((Path(__file__).parents[2] / "conf" / "head").glob("*/*.yaml")) if path.stem != "none"]
@@ -101,3 +101,34 @@ def test_a_sum_of_parts_alike_for_all_queries_stays_one_row(small_shop):
     head, batch = Sum(small_shop.sizes, {"demand": AsOfDemand, "harmonic": HarmonicText}), small_shop.batch()
     assert head(batch, context(small_shop, batch)).shape == (1, 32)
     assert Sum(small_shop.sizes, {"factors": Factors})(batch, context(small_shop, batch)).shape == (5, 32)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_added_tables_are_their_sum_and_stay_what_they_were(learns):
+    torch.manual_seed(0)
+    parts = [torch.randn(shape) for shape in ((1, 5), (3, 5), (3, 5), (3, 1))]
+    before = [part.clone() for part in parts]
+    with torch.set_grad_enabled(learns):
+        total = added(parts)
+    assert torch.equal(total, ((parts[0] + parts[1]) + parts[2]) + parts[3])
+    assert all(map(torch.equal, parts, before))
+    assert added(parts[:1]) is parts[0]
+
+
+def test_a_result_is_written_over_its_table_only_where_nothing_learns_and_it_fits():
+    table, wide, row = torch.full((3, 5), 2.0), torch.full((3, 5), 3.0), torch.full((1, 5), 7.0)
+    assert over(torch.mul, table, row) is not table
+    with torch.no_grad():
+        assert over(torch.mul, row, wide) is not row, "a row for each query does not fit into one for all"
+        assert (row == 7).all()
+        assert over(torch.mul, table, row) is table
+    assert (table == 14).all()
+
+
+def test_heads_say_the_same_to_the_last_digit_where_nothing_learns(head, small_shop):
+    head, batch = randomised(head).eval(), small_shop.batch()
+    learning = head(batch, context(small_shop, batch))
+    with torch.no_grad():
+        silent = head(batch, context(small_shop, batch))
+    assert learning.requires_grad
+    assert torch.equal(learning, silent)

@@ -24,8 +24,7 @@ def lift(similar: Tensor, usual: Tensor, shrinkage: Tensor | float = 1.0) -> Ten
     """
     usual = usual + FEW
     ratio = over(torch.add, similar + FEW, shrinkage * usual)
-    ratio = over(torch.div, ratio, (1 + shrinkage) * usual)
-    return ratio.log() if torch.is_grad_enabled() else ratio.log_()
+    return over(torch.log, over(torch.div, ratio, (1 + shrinkage) * usual))
 
 
 class Repeat(nn.Module):

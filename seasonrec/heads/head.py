@@ -59,15 +59,15 @@ def added(parts: Iterable[Tensor]) -> Tensor:
     return first
 
 
-def over(operation: Callable[..., Tensor], table: Tensor, other: Tensor) -> Tensor:
-    """`operation(table, other)`, written over the table where nothing learns: a new one of a whole catalogue costs more than its numbers.
+def over(operation: Callable[..., Tensor], table: Tensor, *others: Tensor) -> Tensor:
+    """`operation(table, *others)`, written over the table where nothing learns: a new one of a whole catalogue costs more than its numbers.
 
     Args:
-        operation: such as `torch.mul`.
+        operation: one number at a time, such as `torch.mul`.
         table: that nobody else reads.
     """
-    in_place = not torch.is_grad_enabled() and torch.broadcast_shapes(table.shape, other.shape) == table.shape
-    return operation(table, other, out=table if in_place else None)
+    fits = torch.broadcast_shapes(table.shape, *(other.shape for other in others)) == table.shape
+    return operation(table, *others, out=table if fits and not torch.is_grad_enabled() else None)
 
 
 def mlp(d_in: int, d_hidden: int, d_out: int = 1, dropout: float = 0.0) -> nn.Sequential:

@@ -15,8 +15,13 @@ from seasonrec.experiments.config import check_config
 from seasonrec.experiments.record import read_record, read_table
 from seasonrec.joint.reranker import BoostedTrees
 
-RERANKED = ["reranker=boosted_trees", "reranker.n_rounds=20", "reranker.n_best=30", "reranker.options.min_data_in_leaf=10"]
-RERANKED += ["reranker.options.learning_rate=0.4"]  # so fast that not all of what they have learnt is to be trusted
+RERANKED = [
+    "reranker=boosted_trees",
+    "reranker.n_rounds=20",
+    "reranker.n_best=30",
+    "reranker.options.min_data_in_leaf=10",
+    "reranker.options.learning_rate=0.4",  # so fast that not all of what they have learnt is to be trusted
+]
 
 
 @pytest.fixture(scope="module")

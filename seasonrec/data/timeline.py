@@ -6,6 +6,7 @@ events strictly before t. Nothing else gives access to events, so nothing can le
 Memory: about 75 bytes an event, plus 8 bytes a user. Building costs O(n): events in order of time are sorted by user and item by counting.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import count
@@ -64,11 +65,6 @@ class Histories:
     def pair_sum(self, weight: Float) -> Float:
         """The sum of an event weight over each pair, [n_pairs]."""
         return np.bincount(self.event_pair, weights=weight, minlength=len(self.pair_item)).astype(np.float32)
-
-    def to_csr(self, value: Float, n_items: int) -> sp.csr_matrix:
-        """The pairs as a sparse matrix [n_queries, n_items] that holds `value`."""
-        indptr = np.searchsorted(self.pair_query, np.arange(self.n_queries + 1))
-        return sp.csr_matrix((value, self.pair_item, indptr), shape=(self.n_queries, n_items))
 
 
 class Timeline:
@@ -397,32 +393,47 @@ class AsOf:
 
     def histories(self, users: NDArray) -> Histories:
         """What each of `users` had bought; users without history, and -1, a user that nobody knows, have no pairs."""
-        users = np.asarray(users, np.int64)
-        p, starts = self._timeline.by_pair, self._timeline.user_starts
-        lengths = np.where(users < 0, 0, starts[users + 1] - starts[users])
-        offsets = np.append(0, np.cumsum(lengths))
-        rows = np.repeat(starts[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        query = np.repeat(np.arange(len(users)), lengths)
-        past = p.time[rows] < self.time
-        rows, query = rows[past], query[past]
-        item, week = p.item[rows].astype(np.int64), p.week[rows].astype(np.int64)
-        # Age counts from the start of the purchase's week, so that it is a whole number on the weekly grid.
-        age = np.maximum((self.time - self._timeline.start_of(week)) / WEEK - 1, 0).astype(np.float32)
-        new = np.ones(len(rows), bool)
-        new[1:] = (item[1:] != item[:-1]) | (query[1:] != query[:-1])
-        first = np.flatnonzero(new)
-        last = np.append(first[1:], len(rows)) - 1
+        query, item, week, new = self._bought_by(users)
+        age, first = self._of_age(week, lambda age: age), np.flatnonzero(new)
+        last = np.append(first[1:], len(week))[: len(first)] - 1
         return Histories(
             n_queries=len(users),
             pair_query=query[first],
-            pair_item=item[first],
-            pair_count=last - first + 1 if len(rows) else np.zeros(0, np.int64),
+            pair_item=item[first].astype(np.int64),
+            pair_count=last - first + 1,
             pair_first=age[first],
-            pair_last=age[last] if len(rows) else np.zeros(0, np.float32),
+            pair_last=age[last],
             event_pair=np.cumsum(new) - 1,
             event_age=age,
-            event_week=week,
+            event_week=week.astype(np.int64),
         )
+
+    def _bought_by(self, users: NDArray) -> tuple[Int, Rows, Rows, NDArray[np.bool_]]:
+        """What each of `users` had bought, grouped by user and item and by time within them: the user's place, the item, the week, and
+        whether the user's purchases of the item begin here, each [n]."""
+        users = np.asarray(users, np.int64)
+        p, starts = self._timeline.by_pair, self._timeline.user_starts
+        lengths = np.where(users < 0, 0, starts[users + 1] - starts[users])
+        ends = np.cumsum(lengths)
+        rows = np.repeat(starts[users] - ends + lengths, lengths)
+        rows += np.arange(len(rows))
+        past = p.time[rows] < self.time
+        n_until = np.zeros(len(rows) + 1, np.int32)
+        np.cumsum(past, dtype=np.int32, out=n_until[1:])
+        n_past = np.diff(n_until[np.append(0, ends)])
+        rows = rows[past]
+        item, new = p.item[rows], np.ones(len(rows), bool)
+        np.not_equal(item[1:], item[:-1], out=new[1:])
+        new[(np.cumsum(n_past) - n_past)[n_past > 0]] = True
+        return np.repeat(np.arange(len(users)), n_past), item, p.week[rows], new
+
+    def _of_age(self, week: Rows, value: Callable[[Float], Float]) -> Float:
+        """A function of how many weeks ago something was bought, of each `week`; computed once a week."""
+        first = int(week.min(initial=self.week))
+        weeks = np.arange(first, int(week.max(initial=first)) + 1)
+        # Age counts from the start of the purchase's week, so that it is a whole number on the weekly grid.
+        age = np.maximum((self.time - self._timeline.start_of(weeks)) / WEEK - 1, 0).astype(np.float32)
+        return value(age)[week - first]
 
     def interactions(self, decay: float = 1.0) -> sp.csr_matrix:
         """Purchases of all users as a sparse matrix [n_users, n_items]; one of `a` weeks ago counts `decay ** a`.
@@ -433,9 +444,12 @@ class AsOf:
 
     def decayed(self, users: NDArray, decay: float) -> sp.csr_matrix:
         """The same for some users, made anew, [len(users), n_items]; -1, a user that nobody knows, has no purchases."""
-        h = self.histories(users)
-        weight = np.power(np.float32(decay), h.event_age) if decay != 1.0 else np.ones(len(h.event_age), np.float32)
-        return h.to_csr(h.pair_sum(weight), self.n_items)
+        query, item, week, new = self._bought_by(users)
+        weight = self._of_age(week, lambda age: np.power(np.float32(decay), age))
+        first = np.flatnonzero(new)
+        value = np.add.reduceat(weight, first, dtype=np.float64).astype(np.float32)
+        starts = np.searchsorted(query[first], np.arange(len(users) + 1))
+        return sp.csr_matrix((value, item[first], starts), shape=(len(users), self.n_items))
 
 
 def _check_rows(name: str, rows: NDArray, n: int) -> None:

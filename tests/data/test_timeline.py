@@ -251,10 +251,11 @@ def test_a_batch_of_users_is_its_users_one_by_one(random_timeline, moment):
 
 
 def test_pair_sums_and_the_matrix_of_a_batch_follow_from_its_events():
-    h = small((1, 4, 0), (1, 4, 2 * WEEK), (1, 0, WEEK), (3, 2, 0)).as_of(ZERO + 3 * WEEK).histories(np.array([0, 1, 3]))
+    now, users = small((1, 4, 0), (1, 4, 2 * WEEK), (1, 0, WEEK), (3, 2, 0)).as_of(ZERO + 3 * WEEK), np.array([0, 1, 3])
+    h = now.histories(users)
     # User 1: item 0 one week ago, item 4 two weeks and no week ago; user 3: item 2 two weeks ago.
     assert h.pair_sum(np.float32(0.5) ** h.event_age).tolist() == [0.5, 0.25 + 1, 0.25]
-    assert h.to_csr(h.pair_last, N_ITEMS).toarray().tolist() == [[0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 0, 2, 0, 0]]
+    assert now.decayed(users, 0.5).toarray().tolist() == [[0, 0, 0, 0, 0], [0.5, 0, 0, 0, 1.25], [0, 0, 0.25, 0, 0]]
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.9])
@@ -382,7 +383,7 @@ def test_users_without_history_and_empty_batches_have_no_pairs(random_timeline):
         h = now.histories(users)
         assert h.n_queries == len(users)
         assert all(len(getattr(h, field.name)) == 0 for field in fields(Histories) if field.name != "n_queries")
-        assert h.to_csr(h.pair_last, 32).shape == (len(users), 32)
+        assert now.decayed(users, 0.5).shape == (len(users), 32)
 
 
 def test_a_timeline_without_events_answers_everything():

@@ -104,10 +104,10 @@ class Facts:
     def rows(self, users: NDArray[np.int64], now: AsOf) -> Rows:
         """Candidates and features of a batch of users, who all ask at the same moment."""
         learned, h = self._learned(self.learned_week(now.week)), now.histories(users)
-        items, scores = self._of_items(now), self._scores(h, users, now, learned)
+        items, scores = self._of_items(now), self._scores(users, now, learned)
         bought = np.full((len(users), now.n_items), -1, np.int32)
         bought[h.pair_query, h.pair_item] = np.arange(len(h.pair_item))
-        mask = self._candidates(h, bought >= 0, items, scores, now)
+        mask = self._candidates(users, bought >= 0, items, scores, now)
         query, item = np.nonzero(mask)
         own, user = self._own(h, now)
         never = np.full((1, own.shape[1]), np.nan, np.float32)  # its row is -1: what the user has not bought
@@ -153,9 +153,9 @@ class Facts:
         promoted = [] if self._plan is None else [self._plan.of_week(now.time)]
         return np.concatenate([demand_features(rates), demand_features(pool(rates)), facts, *promoted], 1, dtype=np.float32)
 
-    def _scores(self, h: Histories, users: NDArray, now: AsOf, learned: Learned) -> dict[str, Float]:
+    def _scores(self, users: NDArray, now: AsOf, learned: Learned) -> dict[str, Float]:
         """Scores of the whole catalogue for each user, [n_users_in_batch, n_items] each."""
-        lasting, present = (h.to_csr(h.pair_sum(np.power(np.float32(keep), h.event_age)), now.n_items) for keep in (LONG, SHORT))
+        lasting, present = (now.decayed(users, keep) for keep in (LONG, SHORT))
         ease = np.zeros((len(users), now.n_items), np.float32)
         ease[:, learned.kept] = lasting[:, learned.kept] @ learned.ease
         vectors = learned.vectors
@@ -167,9 +167,9 @@ class Facts:
             "text_now": _directions(present @ vectors) @ vectors.T,
         }
 
-    def _candidates(self, h: Histories, bought: NDArray, items: Float, scores: Mapping[str, Float], now: AsOf) -> NDArray[np.bool_]:
+    def _candidates(self, users: NDArray, bought: NDArray, items: Float, scores: Mapping[str, Float], now: AsOf) -> NDArray[np.bool_]:
         """Which items the trees order, [n_users_in_batch, n_items]."""
-        sizes, n = self._sizes, now.n_items
+        sizes = self._sizes
         mask = np.zeros(bought.shape, bool)
         for column, size in ((LAST_MONTH, sizes.popular), (LAST_YEAR, sizes.popular), (N_FEATURES + LAST_YEAR, sizes.neighbours)):
             mask[:, _top(items[:, column][None], size)[0]] = True
@@ -181,7 +181,7 @@ class Facts:
             np.put_along_axis(mask, _top(np.where(bought, -np.inf, scores[name]), sizes.near), True, 1)
         if len(unsold := np.flatnonzero(~now.sold)):
             mask[np.arange(len(mask))[:, None], unsold[_top(scores["text"][:, unsold], sizes.unsold)]] = True
-        frequent = h.to_csr(h.pair_sum(np.power(np.float32(LONG), h.event_age)), n).toarray()
+        frequent = now.decayed(users, LONG).toarray()
         own = np.zeros_like(mask)
         np.put_along_axis(own, _top(frequent, sizes.own), True, 1)
         return np.where(bought, own, mask)

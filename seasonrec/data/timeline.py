@@ -418,12 +418,13 @@ class AsOf:
         rows = np.repeat(starts[users] - ends + lengths, lengths)
         rows += np.arange(len(rows))
         past = p.time[rows] < self.time
-        n_until = np.zeros(len(rows) + 1, np.int32)
+        n_until = np.zeros(len(rows) + 1, np.int32)  # new memory is what costs here, and it is half as much as of int64
         np.cumsum(past, dtype=np.int32, out=n_until[1:])
         n_past = np.diff(n_until[np.append(0, ends)])
         rows = rows[past]
         item, new = p.item[rows], np.ones(len(rows), bool)
         np.not_equal(item[1:], item[:-1], out=new[1:])
+        # A user begins anew, also with the item that the user before ended with.
         new[(np.cumsum(n_past) - n_past)[n_past > 0]] = True
         return np.repeat(np.arange(len(users)), n_past), item, p.week[rows], new
 

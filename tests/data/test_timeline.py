@@ -258,6 +258,13 @@ def test_pair_sums_and_the_matrix_of_a_batch_follow_from_its_events():
     assert now.decayed(users, 0.5).toarray().tolist() == [[0, 0, 0, 0, 0], [0.5, 0, 0, 0, 1.25], [0, 0, 0.25, 0, 0]]
 
 
+def test_users_whose_only_item_is_the_same_are_kept_apart():
+    now, users = small((0, 2, 0), (1, 2, WEEK)).as_of(ZERO + 2 * WEEK), np.array([0, 1, 1])
+    h = now.histories(users)
+    assert (h.pair_query.tolist(), h.pair_item.tolist(), h.pair_count.tolist()) == ([0, 1, 2], [2, 2, 2], [1, 1, 1])
+    assert now.decayed(users, 0.5).toarray()[:, 2].tolist() == [0.5, 1, 1]
+
+
 @pytest.mark.parametrize("decay", [1.0, 0.9])
 @pytest.mark.parametrize("moment", [0, 10 * WEEK, 25 * WEEK + 12_345])
 def test_interactions_add_up_decayed_purchases(random_timeline, moment, decay):

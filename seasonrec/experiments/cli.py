@@ -197,10 +197,12 @@ def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
     """A verb's arguments as Hydra wants them.
 
     A sweep asks for `--multirun` by itself, `check-data` takes a bare file name, `report` bare folders and `reproduce` a bare name, in any
-    place, a resumed run goes on in its own folder, the seeds of an ablation are one list, and ids of users stay text: Hydra would read
-    `users=1,2` as a sweep and `users=1e5` as a number.
+    place, a resumed run goes on in its own folder, a run's folder is Hydra's, the seeds of an ablation are one list, and ids of users stay
+    text: Hydra would read `users=1,2` as a sweep and `users=1e5` as a number.
     """
     words = list(arguments)
+    if name in ("train", "evaluate"):
+        words = [re.sub("^paths.run=(?!null$)", "hydra.run.dir=", word) for word in words]
     if name == "train":
         words += [_run_in(word) for word in words if word.startswith("resume=") and word != "resume=null"]
     if name == "check-data":

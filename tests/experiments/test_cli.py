@@ -254,6 +254,12 @@ def test_a_resumed_run_goes_on_in_its_own_folder(tmp_path):
         cli.rewrite("train", ["resume=gone"])
 
 
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+def test_a_run_can_be_told_its_folder_by_the_key_that_holds_it(verb):
+    assert cli.rewrite(verb, ["seed=1", "paths.run=mine"]) == ["seed=1", "hydra.run.dir=mine"]
+    assert cli.rewrite(verb, ["paths.run=null"]) == ["paths.run=null"]
+
+
 def test_an_error_of_ours_is_one_line_and_status_two(recommend, capsys):
     recommend.job = raises(DataError("a.csv: no rows"))
     assert failure(capsys, "recommend", *GIVEN) == "error: a.csv: no rows\n"

@@ -8,7 +8,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import compress
@@ -114,7 +114,11 @@ def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContex
         raise ConfigError(f"there is no verb {name!r}; {nearest(name, VERBS)}")
     verb, words = VERBS[name], rewrite(name, arguments)
     sweep = bool({"-m", "--multirun"} & set(words))
-    called = sys.argv
+    called, made = sys.argv, []
+
+    def run_folder(folder: str) -> str:
+        made.append(unused(folder))
+        return made[-1]
 
     def job(cfg: "DictConfig") -> Any:
         sys.argv = called  # Lightning starts the processes of further devices by this command line
@@ -126,13 +130,16 @@ def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContex
         sys.path.append(here)  # a class of the user's own is named by its file in the folder that the command is called from
     register()
     OmegaConf.register_new_resolver("choices", choices, replace=True)
-    OmegaConf.register_new_resolver("unused", unused, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("unused", run_folder, replace=True, use_cache=True)
     sys.argv = [f"seasonrec {name}", *words]
     try:
         with _hydra_raises():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb.config)(job)()
     finally:
         sys.argv = called
+        for folder in made:  # a verb that overrides the folder of its run has asked for it all the same
+            with suppress(OSError):
+                os.rmdir(folder)  # an empty one alone
 
 
 def prepare(verb: Verb, cfg: "DictConfig") -> Callable[["DictConfig"], Any]:
@@ -242,8 +249,8 @@ def _run_in(resume: str) -> str:
         ConfigError: there is no such folder, and Hydra would make an empty one.
     """
     folder = resume.removeprefix("resume=")
-    if not Path(folder.strip("'\"")).is_dir():
-        raise ConfigError(f"resume: there is no folder {folder}; give that of an interrupted run, e.g. resume=outputs/train/<time>")
+    if not Path(folder.strip("'\""), "run.json").is_file():
+        raise ConfigError(f"resume: there is no run in {folder}; give the folder of an interrupted one, e.g. resume=outputs/train/<time>")
     return f"hydra.run.dir={folder}"
 
 
@@ -335,8 +342,16 @@ def plain_errors() -> Iterator[None]:
         print(f"error: {_in_words(error)}", file=sys.stderr)
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
-        print("interrupted; `seasonrec train resume=<folder of the run>` goes on with a training", file=sys.stderr)
+        print(f"interrupted; `seasonrec train resume={_interrupted()}` goes on with a training", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _interrupted() -> str:
+    """The folder of the run at work, where it is known."""
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = HydraConfig.get().runtime.get("output_dir", "") if HydraConfig.initialized() else ""
+    return folder if Path(folder, "run.json").is_file() else "<folder of the run>"
 
 
 @contextmanager

@@ -315,8 +315,11 @@ def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
                 f"reranker.{next(iter(reranker))} is given, but there is no reranker: choose one, e.g. reranker=boosted_trees"
             )
         for key in AT_LEAST_ONE:
-            if isinstance(value := OmegaConf.select(cfg, key), int | float):
-                bounded(key, value, 1)
+            if (value := OmegaConf.select(cfg, key)) is None:
+                continue
+            if not isinstance(value, int | float):
+                raise ConfigError(f"{key} is {value!r}, wanted a number of at least 1")
+            bounded(key, value, 1)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     _check_calls(OmegaConf.to_container(cfg, resolve=True), "")

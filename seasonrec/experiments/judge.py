@@ -201,9 +201,9 @@ class Judge:
             ]
         return pl.DataFrame(rows).select(pl.lit(method).alias("method"), pl.lit(split).alias("split"), pl.all()).fill_nan(None)
 
-    def show(self, console: Console | None = None) -> None:
-        """Prints the leaderboard of the test weeks."""
-        (console or Console(width=150)).print(leaderboard(self.metrics))
+    def show(self, console: Console | None = None, split: str = "test") -> None:
+        """Prints the leaderboard of the test weeks, or of the validation weeks."""
+        (console or Console(width=150)).print(leaderboard(self.metrics, split))
 
 
 @contextmanager

@@ -144,6 +144,10 @@ class RunRecord:
             "cleaning": [{"step": step, "dropped": int(dropped)} for step, dropped in dataset.cleaning],
         }
         self.save()
+        if dropped := [f"{n:,} {step}" for step, n in dataset.cleaning if n]:
+            log.info(
+                "data: %d events are kept; cleaning dropped %s: `seasonrec check-data` says more", len(dataset.events), ", ".join(dropped)
+            )
 
     def facts(self, **facts: Any) -> None:
         """Records anything else, e.g. `parameters={"encoder": {"total": 10, "trainable": 2}}`; a later value replaces an earlier one.

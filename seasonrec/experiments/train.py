@@ -173,6 +173,9 @@ class Run:
             self.record.table("metrics", judge.metrics)
         if trial and trial.pruned:
             self.record.finish(PRUNED)
+        if not trial:
+            judge.show(split="validation")
+            log.info("metrics and lists of validation weeks, which alone were looked at: %s", self.folder)
         return score
 
     def rate(self) -> float:

@@ -237,7 +237,7 @@ class BoostedTrees:
             sampling: from which weeks and users, and how many queries at a time.
 
         Raises:
-            DataError: none of the candidates was bought.
+            DataError: none of the candidates was bought, or too little is known of them to tell them apart.
         """
         lists = self.lists(scorer, past, weeks := sampling.weeks(past), self._n_queries, sampling, seed)
         if not len(lists.size):
@@ -245,7 +245,12 @@ class BoostedTrees:
         log.info("reranker: %d trees learn from %d lists of %d candidates in all", self._n_rounds, len(lists.size), len(lists.score))
         derivatives: Callable = lambda score, table: lists.gradients(score)
         options = self._options | {"objective": derivatives, "seed": seed, "num_threads": torch.get_num_threads()}
-        self._trees = lightgbm.train(options, lightgbm.Dataset(lists.features, lists.bought, init_score=lists.score), self._n_rounds)
+        table = lightgbm.Dataset(lists.features, lists.bought, init_score=lists.score)
+        try:
+            self._trees = lightgbm.train(options, table, self._n_rounds)
+        except lightgbm.basic.LightGBMError as error:  # e.g. no fact has two values
+            said = str(error).strip()
+            raise DataError(f"reranker: nothing to learn from {len(lists.score)} candidates ({said}); give reranker=none") from error
 
     def find_trust(self, scorer: JointScorer, now: AsOf, weeks: range, sampling: Sampling, seed: int) -> None:
         """Finds the trust with which the loss of weeks that neither model nor trees have learnt from is least.

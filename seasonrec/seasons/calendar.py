@@ -62,7 +62,7 @@ class Calendar:
         if days.size and not FIRST_YEAR < years.min() <= years.max() < LAST_YEAR:
             raise DataError(
                 f"times span the years {years.min()}..{years.max()}, wanted {FIRST_YEAR + 1}..{LAST_YEAR - 1};"
-                " time is in seconds since 1970: divide milliseconds by 1,000"
+                " a time stamp counts seconds since 1970: divide milliseconds by 1,000"
             )
         return days
 

@@ -3,6 +3,7 @@
 import logging
 import pkgutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -186,6 +187,19 @@ def test_ctrl_c_ends_with_what_to_do_and_the_status_of_shells(capsys):
     assert capsys.readouterr().err == "interrupted; `seasonrec train resume=<folder of the run>` goes on with a training\n"
 
 
+def test_an_interrupted_run_is_named(monkeypatch, tmp_path, capsys):
+    def interrupted(cfg):
+        Path(cfg.paths.run, "run.json").touch()
+        raise KeyboardInterrupt
+
+    stand_in = StandIn()
+    stand_in.job = interrupted
+    monkeypatch.setattr("seasonrec.experiments.evaluate.evaluate", stand_in)
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "paths.run=mine"])
+    assert capsys.readouterr().err == f"interrupted; `seasonrec train resume={tmp_path / 'mine'}` goes on with a training\n"
+
+
 @pytest.mark.parametrize(
     ("given", "rewritten"),
     [
@@ -248,10 +262,13 @@ def test_a_list_of_users_stays_a_list(recommend):
 
 def test_a_resumed_run_goes_on_in_its_own_folder(tmp_path):
     (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "run.json").touch()
+    (tmp_path / "runs").mkdir()
     assert cli.rewrite("train", ["resume=old"]) == ["resume=old", "hydra.run.dir=old"]
     assert cli.rewrite("train", ["resume=null"]) == ["resume=null"]
-    with pytest.raises(ConfigError, match="there is no folder gone"):
-        cli.rewrite("train", ["resume=gone"])
+    for other in ("gone", "runs"):  # no folder, and one that holds no run
+        with pytest.raises(ConfigError, match=f"there is no run in {other}"):
+            cli.rewrite("train", [f"resume={other}"])
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate"])
@@ -375,3 +392,11 @@ def test_two_commands_of_one_second_have_folders_of_their_own(monkeypatch, tmp_p
     (made,) = (tmp_path / "outputs/mine").iterdir()
     assert Path(stand_in.configs[-1].paths.run) == made
     assert [Path(name).absolute() for name in named] == [made]
+
+
+@pytest.mark.parametrize("words", [["ablation.folder=there"], ["--help"]])
+def test_an_ablation_leaves_no_empty_folder_where_a_training_would_have_its_own(monkeypatch, tmp_path, words):
+    monkeypatch.setattr("seasonrec.experiments.ablate.ablate", StandIn())
+    with suppress(SystemExit):  # the help has one of its own
+        cli.main(["ablate", *words])
+    assert not list(tmp_path.glob("outputs/train/*"))

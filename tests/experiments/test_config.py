@@ -43,6 +43,11 @@ def test_a_number_of_things_below_one_is_an_error(composed, word):
         check_config(composed(word))
 
 
+def test_a_word_where_a_number_of_things_is_wanted_is_an_error(composed):
+    with pytest.raises(ConfigError, match=r"^trainer\.max_epochs is 'abc', wanted a number of at least 1$"):
+        check_config(composed("trainer.max_epochs=abc"))
+
+
 def test_an_unknown_key_at_the_root_says_the_nearest():
     with pytest.raises(ConfigError, match=r"^sead: there is no such key; did you mean 'seed'\?$"):
         check(sead=3)

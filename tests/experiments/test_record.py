@@ -46,7 +46,8 @@ def test_a_finished_run_says_what_ran_on_what_and_where(tmp_path):
     assert [path.name for path in (tmp_path / "new" / "run").iterdir() if path.name != LOCK] == ["run.json"], "no draft is left"
 
 
-def test_the_data_are_named_counted_and_their_cleaning_told(tmp_path):
+def test_the_data_are_named_counted_and_their_cleaning_told(tmp_path, caplog):
+    caplog.set_level("INFO")
     day = 86_400
     events = pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "x"], "time": [0, 3 * day, 9 * day]})
     dataset = Dataset(
@@ -66,6 +67,8 @@ def test_the_data_are_named_counted_and_their_cleaning_told(tmp_path):
     assert (data["first_event"], data["last_event"]) == ("1970-01-01T00:00:00+00:00", "1970-01-10T00:00:00+00:00")
     assert data["split"] == {"validation": [4, 5], "test": [6, 9]}
     assert data["cleaning"] == [{"step": "exact duplicates", "dropped": 2}, {"step": "quantity > 0", "dropped": 1}]
+    said = "data: 3 events are kept; cleaning dropped 2 exact duplicates, 1 quantity > 0: `seasonrec check-data` says more"
+    assert said in caplog.messages
 
 
 def test_a_stage_records_its_seconds(tmp_path):

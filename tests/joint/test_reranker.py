@@ -48,6 +48,11 @@ def learnt(shop, seed=0, **options):
     return reranker
 
 
+def test_trees_that_can_tell_nothing_apart_say_so(small_shop):
+    with pytest.raises(DataError, match=r"reranker: nothing to learn from \d+ candidates .*; give reranker=none"):
+        learnt(small_shop, options={"min_data_in_leaf": 10**6})
+
+
 def blind(shop):
     """A model to which the two items that are never sold are always the best, and a shop in which nothing is bought twice."""
     scorer, t = scorer_of(shop), shop.timeline

@@ -10,7 +10,7 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.experiments.recommender import Recommender
 from seasonrec.experiments.record import RunRecord
 from seasonrec.schema import DAY, ITEM, USER, day_of
-from seasonrec.seasons.phase import week_of_year
+from seasonrec.seasons.phase import N_WEEKS, week_of_year
 from seasonrec.seasons.profile import seasonal_profile
 
 N_ITEMS: Final = 12
@@ -46,19 +46,25 @@ def examples(recommender: Recommender) -> pl.DataFrame:
 
 
 def seasonality(dataset: Dataset, texts: Sequence[str]) -> pl.DataFrame:
-    """The weekly shares of the items whose sales before the test weeks are the most seasonal, among those sold often."""
-    p = dataset.timeline.at_week(dataset.split.weeks["test"].start).purchases()
-    week = week_of_year(p.time)
+    """The weekly shares of the items whose sales before the test weeks are the most seasonal, among those sold often.
+
+    Each week counts by its sales a day, so that one covered twice weighs no more than others; one never covered has no row.
+    """
+    first_test = dataset.split.weeks["test"].start
+    p = dataset.timeline.at_week(first_test).purchases()
+    covered = np.arange(dataset.timeline.time[0] // DAY, -(-dataset.start_of(first_test) // DAY)) * DAY
+    days = np.bincount(week_of_year(covered), minlength=N_WEEKS)
+    weeks = np.flatnonzero(days)
     n = np.bincount(p.item, minlength=dataset.n_items)
     often = np.argsort(-n, kind="stable")[: max(len(n) // 50, N_ITEMS)]
-    profile = seasonal_profile(p.item, week, dataset.n_items)
+    profile = seasonal_profile(p.item, week_of_year(p.time), dataset.n_items, days=days)[:, weeks]
     peak = profile[often].max(1)
     chosen = often[np.argsort(-peak, kind="stable")[:N_ITEMS]]
     return pl.DataFrame(
         {
-            ITEM: np.repeat(dataset.items[ITEM].gather(chosen).to_numpy(), profile.shape[1]),
-            "text": np.repeat(np.array(texts, object)[chosen], profile.shape[1]),
-            "week_of_year": np.tile(np.arange(profile.shape[1]), len(chosen)),
+            ITEM: np.repeat(dataset.items[ITEM].gather(chosen).to_numpy(), len(weeks)),
+            "text": np.repeat(np.array(texts, object)[chosen], len(weeks)),
+            "week_of_year": np.tile(weeks, len(chosen)),
             "share": profile[chosen].ravel(),
         }
     )

@@ -20,6 +20,7 @@ from seasonrec.errors import DataError
 from seasonrec.evaluation.significance import ALPHA
 from seasonrec.evaluation.tables import HEADLINES, SELECTION, TITLES
 from seasonrec.experiments.record import JOINT
+from seasonrec.seasons.phase import N_WEEKS
 
 WIDTH: Final = 11.0  # inches; a report shows it about 1,100 pixels wide, so that a point is 1.4 pixels
 INK, QUIET, FAINT = "#24292f", "#6e7781", "#d0d7de"
@@ -229,7 +230,7 @@ def losses(table: pl.DataFrame) -> Figure:
 def seasonality(table: pl.DataFrame) -> Figure:
     """The share of each item's yearly sales in every week, one small panel per item.
 
-    The dotted line is an even year; weeks with at least twice as much stand out.
+    The dotted line is an even year; weeks with at least twice as much stand out, and those without a row are shaded.
 
     Args:
         table: item_id, text, week_of_year (0..51), share (sums to 1 over an item's weeks).
@@ -328,11 +329,13 @@ def _loss_line(ax: Axes, part: pl.DataFrame, title: str, colour: str) -> None:
 
 
 def _year(ax: Axes, week: np.ndarray, share: np.ndarray) -> None:
-    even = 1 / 52
+    even = 1 / len(week)
     ax.bar(week + 0.5, share, width=1, color=np.where(share >= 2 * even, HIGHLIGHT, "#9ecae1"))
+    for each in np.setdiff1d(np.arange(N_WEEKS), week):
+        ax.axvspan(each, each + 1, color=STYLE["grid.color"], linewidth=0)
     ax.axhline(even, color=QUIET, linewidth=0.8, linestyle=":")
     ax.set_xticks(MONTH_STARTS, [month[0] for month in MONTHS], ha="left")
-    ax.set_xlim(0, 52)
+    ax.set_xlim(0, N_WEEKS)
     ax.yaxis.set_major_locator(MaxNLocator(3))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.grid(axis="x", visible=False)

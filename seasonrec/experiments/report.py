@@ -18,6 +18,7 @@ from seasonrec.experiments import page, plots
 from seasonrec.experiments.page import Html, Picture, write_page
 from seasonrec.experiments.record import FAILED, JOINT, RECORD, TABLES, read_record, read_table
 from seasonrec.experiments.shared_encoder import TEXT_PROFILE, TUNED
+from seasonrec.seasons.profile import HALF_WINDOW, STRENGTH
 
 ALPHA: Final = 0.05
 BY_PART: Final = "By cut-off and quarter"
@@ -473,4 +474,8 @@ ENCODER_NOTE: Final = (
 EXAMPLES_NOTE: Final = "What the model would show on two days of the year. A score is the sum of what heads and reranker give to it."
 WEEKS_NOTE: Final = "Every method in every week."
 GROUP_NOTE: Final = "Every method as a dot; the joint model with its 95% interval."
-YEAR_NOTE: Final = "Share of the year's sales in each week. Dotted: an even year; orange: at least twice as much."
+YEAR_NOTE: Final = (
+    "Share of the year's sales in each week, before the test weeks. It is made of sales a day, so that weeks which the data cover twice "
+    f"weigh no more than others; those never covered are grey. Averaged over {2 * HALF_WINDOW + 1} weeks; {STRENGTH:g} purchases that fall "
+    "as those of all items are added to each item's own. Dotted: an even year; orange: at least twice as much."
+)

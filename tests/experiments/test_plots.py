@@ -181,6 +181,18 @@ def test_weeks_with_twice_the_even_share_stand_out():
     assert [label.get_text() for label in ax.get_xticklabels()] == list("JFMAMJJASOND")
 
 
+def test_of_half_a_year_the_other_half_is_shaded_and_an_even_week_is_a_26th():
+    share = np.full(26, 0.9 / 25)
+    share[3] = 0.1  # 2.6 times an even week; the others .94 times, which of 52 weeks were nearly twice
+    table = pl.DataFrame({"item_id": ["1"] * 26, "text": ["mug"] * 26, "week_of_year": range(26), "share": share})
+    (ax,) = plots.seasonality(table).axes
+    colours = [to_hex(patch.get_facecolor()) for patch in ax.patches]
+    assert [place for place, colour in enumerate(colours) if colour == plots.HIGHLIGHT] == [3]
+    shaded = [patch.get_x() for patch, colour in zip(ax.patches, colours, strict=True) if colour == plots.STYLE["grid.color"]]
+    assert shaded == list(range(26, 52))
+    assert ax.lines[0].get_ydata()[0] == 1 / 26
+
+
 def test_tables_without_rows_are_errors():
     with pytest.raises(DataError, match="losses: no rows"):
         plots.losses(pl.DataFrame(schema=["fit", "epoch", "step", "name", "value"]))

@@ -216,6 +216,12 @@ def test_the_pictures_are_valid_and_the_embedded_ones_are_those_in_the_folder(fu
         assert height > 200
 
 
+def test_of_the_year_is_said_how_its_shares_were_made(page):
+    (note,) = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt") and "year" in value]
+    for said in ("sales a day", "cover twice weigh no more", "never covered are grey", "Averaged over 5 weeks", "500 purchases"):
+        assert said in note
+
+
 def test_every_score_is_split_into_season_taste_and_content(page):
     lists = [rows for rows in page.tables if rows[0][-1].strip() == "of which"]
     assert len(lists) == 6, "three users in two seasons"

@@ -156,14 +156,14 @@ def table_of(runs: Mapping[str, Sequence[Evaluation]], tests: pl.DataFrame | Non
     )
     if tests is None:
         return values
-    # What was tested is whole - variant: a loss shall be negative.
+    # What was tested is whole - variant: a loss shall be negative. Taken from 0, as -0.0 would be shown with its sign.
     turned = tests.select(
         pl.col("other").alias("variant"),
         "slice",
         "metric",
-        -pl.col("difference"),
-        (-pl.col("high")).alias("difference_low"),
-        (-pl.col("low")).alias("difference_high"),
+        (0 - pl.col("difference")).alias("difference"),
+        (0 - pl.col("high")).alias("difference_low"),
+        (0 - pl.col("low")).alias("difference_high"),
         "p",
         "p_holm",
         "detectable",

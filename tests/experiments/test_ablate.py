@@ -12,10 +12,13 @@ import pytest
 from filelock import FileLock
 
 from seasonrec.evaluation.bootstrap import bootstrap_means
-from seasonrec.evaluation.evaluate import evaluate
+from seasonrec.evaluation.evaluate import Column, Evaluation, evaluate
 from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.lists import read_lists
+from seasonrec.evaluation.significance import compare
+from seasonrec.evaluation.tables import changes
 from seasonrec.experiments import processes
+from seasonrec.experiments.ablate import table_of
 from seasonrec.experiments.processes import config_of
 from seasonrec.experiments.record import LOCK, read_record
 
@@ -123,6 +126,15 @@ def test_every_form_shows_difference_p_and_what_can_be_detected(done):
     assert all("detectable after Holm" in text for text in texts)
     assert (done / "plots/ablation.png").stat().st_size > 5_000
     assert pl.read_csv(done / "runs.csv")["method"].to_list() == ["whole"] * 2 + ["without_content"] * 2
+
+
+def test_no_difference_is_shown_without_a_minus():
+    column = Column("all", "ndcg@10", 10)
+    user = np.arange(30)
+    same = Evaluation(user, np.zeros(30), (column,), np.full((30, 1), 0.5), {})
+    tests = compare(same, {"variant": same}, pairs=[column[:2]], n_resamples=9)
+    table = table_of({"whole": [same], "variant": [same]}, tests, "test")
+    assert [cell.text for _, _, cell, *_ in changes(table, "whole").rows[:2]] == ["0.5000", "0.5000 (+0.0000, +0.0000 to +0.0000, p 1.000)"]
 
 
 def test_claims_are_checked_and_said_in_words(done):

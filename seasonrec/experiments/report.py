@@ -177,7 +177,8 @@ def _headline(metrics: pl.DataFrame, split: str, methods: Sequence[str], signifi
     parts = [f"{_name(pair)}: {best[pair]} {columns[pair][best[pair]]:.4f}" for pair in columns]
     lead = _lead(columns, split, significance) if JOINT in methods else ""
     tiles = "".join(_tile(pair, values, best[pair], significance) for pair, values in columns.items())
-    sentence = f"<b>{html.escape(lead)}</b>Best of each: {html.escape('; '.join(parts))}."
+    note = f" {PRIMARY_NOTE}" if lead and significance is not None and _primary(significance) == "p_primary" else ""
+    sentence = f"<b>{html.escape(lead)}</b>Best of each: {html.escape('; '.join(parts))}.{note}"
     return Html(f"<p class='lead'>{sentence}</p><div class='tiles'>{tiles}</div>")
 
 
@@ -192,7 +193,7 @@ def _lead(columns: Mapping[Pair, Mapping[str, float]], split: str, significance:
         said += f", level with another in {level}"
     if significance is not None:
         sure = sum((p := _p_against(significance, _best(others[pair]), pair)) is not None and p < ALPHA for pair in ahead if others[pair])
-        said += f"; {sure} of these with p < {ALPHA:g} after Holm"
+        said += f"; {sure} of these with p < {ALPHA:g} after {FAMILIES[_primary(significance)]}"
     return f"{said}. "
 
 
@@ -201,7 +202,7 @@ def _tile(pair: Pair, values: Mapping[str, float], best: str, significance: pl.D
     if JOINT in values and peers:
         peer = _best(peers)
         whom = f"next {peer} {peers[peer]:.4f}" if best == JOINT else f"{JOINT} {values[JOINT]:.4f}"
-        p = "" if significance is None else f", {p_text(_p_against(significance, peer, pair))}"
+        p = "" if significance is None else f", {p_text(_p_against(significance, peer, pair))} ({FAMILIES[_primary(significance)]})"
         note = f"{whom}, difference {values[JOINT] - peers[peer]:+.4f}{p}"
     kind = "tile ours" if best == JOINT else "tile"
     title, method, note = (html.escape(part) for part in (_name(pair), best, note))
@@ -215,9 +216,13 @@ def _peers(values: Mapping[str, float]) -> dict[str, float]:
 
 def _p_against(significance: pl.DataFrame, peer: str, pair: Pair) -> float | None:
     """The corrected p of the joint model against the best other method of a column; None where it was not tested."""
-    primary = "p_primary" if "p_primary" in significance.columns else "p_holm"  # runs from before there was one
-    p = significance.filter(other=peer, slice=pair[0], metric=pair[1])[primary].drop_nulls()
+    p = significance.filter(other=peer, slice=pair[0], metric=pair[1])[_primary(significance)].drop_nulls()
     return p[0] if len(p) else None
+
+
+def _primary(significance: pl.DataFrame) -> str:
+    """The column of the headline's p, one of `FAMILIES`."""
+    return "p_primary" if "p_primary" in significance.columns else "p_holm"  # runs from before there was one
 
 
 def _best(values: Mapping[str, float]) -> str:
@@ -463,9 +468,14 @@ def _name(pair: Pair) -> str:
     return f"{pair[0].replace('_', ' ')} {TITLES.get(pair[1], pair[1])}"
 
 
+FAMILIES: Final = {"p_primary": "Holm over the columns", "p_holm": "Holm over all tests"}  # what each p is corrected over
+PRIMARY_NOTE: Final = (
+    "Each p up here is of a column's primary test, the joint model against the best other method, corrected over the columns; the table "
+    "of differences corrects over the tests against all other methods too, so that its p are no smaller."
+)
 SIGNIFICANCE_NOTE: Final = (
-    f"Paired bootstrap over users: mean difference, 95% interval, Holm-corrected p. Coloured where p &lt; {ALPHA}. "
-    "The last rows are the smallest true difference that these queries would show 4 times out of 5."
+    "Paired bootstrap over users: mean difference, 95% interval, p after Holm over all tests of this table. "
+    f"Coloured where p &lt; {ALPHA}. The last rows are the smallest true difference that these queries would show 4 times out of 5."
 )
 ENCODER_NOTE: Final = (
     "The text profile, which ranks by likeness in words alone, with the encoder before and after fine-tuning. "

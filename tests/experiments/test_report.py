@@ -158,7 +158,7 @@ def test_every_headline_number_and_interval_stands_in_the_leaderboard_as_in_the_
 def test_the_headline_names_the_best_method_of_each_column(full, page):
     best = read_table(full[0], "metrics").filter(split="test", slice="in_season", metric="recall@50").sort("value")[-1]
     assert f"in season R@50: {best['method'][0]} {best['value'][0]:.4f}" in page.text
-    assert "joint is best in 10 of 10 columns of the test weeks; 0 of these with p < 0.05 after Holm." in page.text
+    assert "joint is best in 10 of 10 columns of the test weeks; 0 of these with p < 0.05 after Holm over all tests." in page.text
 
 
 def test_the_first_sentence_counts_what_is_level_and_what_is_sure_for_themselves():
@@ -170,9 +170,23 @@ def test_the_first_sentence_counts_what_is_level_and_what_is_sure_for_themselves
         orient="row",
     )
     said = "joint is best in 2 of 4 columns of the test weeks, level with another in 1"
-    assert report._lead(columns, "test", tests) == f"{said}; 1 of these with p < 0.05 after Holm. "
+    assert report._lead(columns, "test", tests) == f"{said}; 1 of these with p < 0.05 after Holm over the columns. "
     assert report._lead(columns, "test", None) == f"{said}. "
     assert report._lead({pairs[0]: {"joint": 0.3}}, "test", None) == "joint is best in 1 of 1 columns of the test weeks. "
+
+
+@pytest.mark.parametrize(
+    ("primary", "family", "explained"),
+    [({"p_primary": [None, 0.004]}, "p 0.004 (Holm over the columns)", True), ({}, "p 0.700 (Holm over all tests)", False)],
+)
+def test_each_p_says_which_tests_it_is_corrected_over(tmp_path, primary, family, explained):
+    metrics().write_csv(tmp_path / "metrics.csv")
+    significance().with_columns(pl.Series(name, p) for name, p in primary.items()).write_csv(tmp_path / "significance.csv")
+    page = Page(write_report(tmp_path).read_text())
+    assert family in page.text
+    assert (report.PRIMARY_NOTE in page.text) is explained
+    assert page.table("joint minus")[1][1].split()[-2:] == ["p", "0.700"]
+    assert "p after Holm over all tests of this table" in page.text
 
 
 def test_differences_come_with_interval_corrected_p_and_what_could_be_detected(page):

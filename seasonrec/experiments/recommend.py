@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import torch
 from omegaconf import DictConfig
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from seasonrec.errors import ConfigError
 from seasonrec.experiments.cores import n_cores
 from seasonrec.experiments.recommender import Recommender, users_of
+from seasonrec.schema import ITEM, USER
 
 log = logging.getLogger(__name__)
 WRITERS = {
@@ -40,14 +42,20 @@ def recommend(cfg: DictConfig) -> None:
 
 
 def shown(table: pl.DataFrame, title: str) -> Table:
-    """The recommendations for the terminal, without their date, which is in the title; in a narrow one nothing is cut off."""
-    table, previous = table.drop("date"), None
-    screen = Table(title=title)
-    for name in table.columns:
-        screen.add_column(name, overflow="fold", no_wrap=table.schema[name].is_numeric())
-    for row in table.iter_rows():
-        if previous not in (None, row[0]):
-            screen.add_section()
-        screen.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))  # a bracket is no markup
-        previous = row[0]
+    """The recommendations for the terminal, user by user; the date is in the title. In a narrow one nothing is cut off.
+
+    An item's id stands before its text, not beside it, and a user above all of theirs, so that 80 columns are enough for both.
+    """
+    numbers = [name for name in table.columns if name != "rank" and table.schema[name].is_numeric()]
+    screen = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    screen.add_column("rank", justify="right", no_wrap=True)
+    screen.add_column("product", overflow="fold")
+    for name in numbers:
+        screen.add_column(name, justify="right", no_wrap=True)
+    for (user,), part in table.group_by(USER, maintain_order=True):
+        screen.add_section()
+        screen.add_row("", Text(f"user {user}", "bold"))  # of a Text, a bracket is no markup
+        for row in part.iter_rows(named=True):
+            product = Text.assemble((row[ITEM], "cyan"), " ", row["text"])
+            screen.add_row(str(row["rank"]), product, *(f"{row[name]:.3f}" for name in numbers))
     return screen

@@ -210,6 +210,18 @@ def test_nothing_is_cut_off_in_a_narrow_terminal(recommender):
     assert FIRST not in said
 
 
+def test_80_columns_hold_whole_ids_and_whole_words():
+    user, items = "R_01vNIayewjIIKMF", ["B00EXAMPLE-RED-LARGE", "85123A"]
+    words = ["WHITE", "HANGING", "HEART", "T-LIGHT", "HOLDER"]
+    table = pl.DataFrame({"user_id": user, "date": FIRST, "rank": [1, 2], "item_id": items, "text": " ".join(words), "score": 7.123})
+    console = Console(width=80, file=io.StringIO())
+    console.print(shown(table.with_columns(pl.lit(-1.234).alias(name) for name in PARTS), "December"))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    said = [word for line in lines for word in line.split()]
+    assert [said.count(each) for each in (user, *items, *words, *PARTS, "-1.234")] == [1, 1, 1, *[2] * 5, *[1] * 4, 8]
+
+
 @pytest.fixture
 def copy(run, tmp_path):
     return shutil.copytree(run, tmp_path / "copy")

@@ -36,6 +36,7 @@ POPULARITY_WEEKS: Final = 12
 N_FACTS: Final = 5
 MAX_SCORES: Final = 1 << 25  # of a batch over the whole catalogue: 134 MB, of which a model has several at a time
 FEW_REPEATS: Final = (1.0, 3.0)  # repeats and purchases added to those of each item, so that rare ones have a usual share
+FOURTH_DAY: Final = 3 * DAY  # into a week: what season it is, is asked of that day
 
 
 def queries_at_once(n_items: int, at_most: int) -> int:
@@ -250,6 +251,7 @@ class Moments:
         season: dates as features and words.
         pool: rates [n_items, n_windows] -> rates of all items with similar texts, of the same shape; None without texts.
         max_gb: of all moments kept.
+        told: whether the season is; without it its features are 0 and its words none.
         last_year: whether last year's counters are known; without it they are 0, as in a shop's first year.
         plan: what the shop promotes when; None where it does not tell.
     """
@@ -260,10 +262,11 @@ class Moments:
         pool: Callable[[NDArray], NDArray] | None = None,
         max_gb: float = KEPT_GB,
         *,
+        told: bool = True,
         last_year: bool = True,
         plan: Promotions | None = None,
     ):
-        self._season, self._pool, self.last_year, self._plan = season, pool, last_year, plan
+        self._season, self._pool, self._told, self.last_year, self._plan = season, pool, told, last_year, plan
         # Views of one time are equal.
         self._at = Kept(self._make, lambda moment: moment.demand.nbytes + 5 * moment.item_gap.nbytes, max_gb * 1e9)
 
@@ -287,8 +290,12 @@ class Moments:
             raise DataError(f"moments: asked about {about} as of {now.time}; take the view of the earlier time")
         return self._at(now, now.time if about is None else about)
 
+    def season_text(self, about: int) -> str:
+        """The season of the week that begins then, in words."""
+        return self._season.text(about + FOURTH_DAY)
+
     def _make(self, now: AsOf, about: int) -> Moment:
-        fourth_day = about + 3 * DAY
+        season = self._season.features(np.array([about + FOURTH_DAY]))[0]
         rates = demand_rates(now, (about - now.time) / WEEK, self.last_year)
         own = [demand_features(rates)]
         if self._pool is not None:
@@ -299,8 +306,8 @@ class Moments:
         promoted = [] if self._plan is None else [self._plan.of_week(about)]
         return Moment(
             time=about,
-            season=torch.from_numpy(self._season.features(np.array([fourth_day]))[0]),
-            context=self._season.text(fourth_day),
+            season=torch.from_numpy(season if self._told else np.zeros_like(season)),
+            context=self.season_text(about) if self._told else "",
             demand=torch.from_numpy(np.concatenate([*own, facts, *promoted], axis=1).astype(np.float32)),
             item_gap=now.repeats[1],
         )
@@ -465,7 +472,10 @@ class TrainingBatches(IterableDataset):
         self._inclusion = Kept(self._probabilities, lambda each: each.nbytes, KEPT_GB * 1e9)
         self.epoch = 0
         if not len(self._queries):
-            raise DataError(f"training: no queries in weeks {weeks.start}..{weeks.stop - 1}; nobody bought anything again in them")
+            raise DataError(
+                f"training: no queries in weeks {weeks.start}..{weeks.stop - 1}: nobody who had bought before bought anything in them;"
+                " if these are the data's first weeks, begin the validation weeks later (data.split or eval.split)"
+            )
         week = self._queries.week
         self._starts = np.flatnonzero(np.append(True, week[1:] != week[:-1]))
         share = min(1, (n_queries or len(week)) / len(week))

@@ -1,5 +1,6 @@
 """From a composed configuration to objects: the only place where sizes meet constructor calls."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +28,9 @@ from seasonrec.joint.model import JointModel
 from seasonrec.joint.scorer import RERANKER, JointScorer, Reranker
 from seasonrec.losses import JointLoss
 from seasonrec.seasons.calendar import Calendar
+from seasonrec.seasons.context import SeasonContext
 
+log = logging.getLogger(__name__)
 TEXT_PROFILE: Final = "text_profile"
 
 
@@ -106,8 +109,11 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
     if neighbours:
         near = texts.find_neighbours(neighbours.k, device_of(cfg.get("trainer")), cache_folder(cfg) / "neighbours")
         pool = TextPool(texts.of_item.numpy(), near, neighbours.sharpness)
-    season = instantiate(cfg.seasons)(calendar=calendar_of(dataset))
-    moments = Moments(season, pool, last_year=cfg.model.get("last_year", True), plan=dataset.plan)
+    season: SeasonContext = instantiate(cfg.seasons)(calendar=calendar_of(dataset))
+    n_weeks = _training_weeks(cfg, dataset)
+    if not (told := n_weeks >= season.min_weeks):
+        log.info("seasons: %d weeks to learn from, under seasons.min_weeks=%d: the model is told no season", n_weeks, season.min_weeks)
+    moments = Moments(season, pool, told=told, last_year=cfg.model.get("last_year", True), plan=dataset.plan)
     sizes = Sizes(
         n_users=dataset.n_users,
         n_items=dataset.n_items,
@@ -125,6 +131,11 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
     if reranker:
         resolve(reranker["_target_"], "reranker")  # a run may be loaded where the package that it needs is missing
     return Joint(model, Batcher(moments, similar or similar_users_of(cfg), words), loss, instantiate(reranker))
+
+
+def _training_weeks(cfg: DictConfig, dataset: Dataset) -> int:
+    """Of how many weeks the selection fit learns; the final one, with some more of them, repeats its choices."""
+    return len(instantiate(cfg.sampling).weeks(dataset.timeline.at_week(dataset.split.weeks["validation"].start)))
 
 
 def baseline_nodes(cfg: DictConfig, learns: bool) -> dict[str, DictConfig]:

@@ -349,8 +349,10 @@ def plain_errors() -> Iterator[None]:
 def _interrupted() -> str:
     """The folder of the run at work, where it is known."""
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
 
-    folder = HydraConfig.get().runtime.get("output_dir", "") if HydraConfig.initialized() else ""
+    known = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir")
+    folder = HydraConfig.get().runtime.output_dir if known else ""
     return folder if Path(folder, "run.json").is_file() else "<folder of the run>"
 
 

@@ -112,8 +112,8 @@ class Recommender:
         return table.select(*columns, *(parts if explain else []))
 
     def season_text(self, date: str | Date) -> str:
-        """The season of a date's week in words, as the encoder reads it."""
-        return self.joint.batcher.moments(*self._views(date)).context
+        """The season of a date's week in words."""
+        return self.joint.batcher.moments.season_text(self._views(date)[1])
 
     def _views(self, date: str | Date) -> tuple[AsOf, int]:
         """What is known, and the start of the week that is asked about."""

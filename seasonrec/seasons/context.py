@@ -41,17 +41,20 @@ class SeasonContext:
         calendar: of the shop; its local days and holidays are the ones that count.
         n_harmonics: of the yearly curve, at least 1.
         holidays: whether they are among features and words.
+        min_weeks: of training, below which a model is not told the season: what was seen once is learnt by heart, noise and all.
 
     Raises:
-        ConfigError: fewer than one harmonic.
+        ConfigError: fewer than one harmonic, or fewer than no weeks.
     """
 
     calendar: Calendar
     n_harmonics: int = 4
     holidays: bool = True
+    min_weeks: int = 0
 
     def __post_init__(self) -> None:
         bounded("seasons.n_harmonics", self.n_harmonics, 1)
+        bounded("seasons.min_weeks", self.min_weeks, 0)
 
     @property
     def width(self) -> int:

@@ -120,6 +120,15 @@ def test_a_moment_speaks_of_the_fourth_day_of_its_week(small_shop):
     assert small_shop.batcher.moments(now).context.startswith("week 50 of the year, mid December, winter, 12 days before Christmas")
 
 
+def test_a_moment_that_is_not_told_the_season_knows_all_else(small_shop):
+    now, season = small_shop.timeline.at_week(49), small_shop.season
+    told, untold = Moments(season)(now), Moments(season, told=False)(now)
+    assert torch.equal(untold.demand, told.demand)
+    assert told.season.any()
+    assert (untold.season.tolist(), untold.context) == ([0.0] * season.width, "")
+    assert Moments(season, told=False).season_text(now.time) == told.context  # for people
+
+
 def planned(shop, **starts):
     """Moments of the shop with a flyer for item 4 and a display of item 7, each for a week from its start."""
     rows = [(starts["flyer"], starts["flyer"] + WEEK, "flyer", 1.0), (starts["display"], starts["display"] + WEEK, "display", 0.5)]
@@ -397,5 +406,5 @@ def test_weeks_that_are_not_over_are_refused(small_shop):
 
 
 def test_weeks_without_queries_are_an_error(small_shop):
-    with pytest.raises(DataError, match=r"training: no queries in weeks 0\.\.0; nobody bought anything again in them"):
+    with pytest.raises(DataError, match=r"no queries in weeks 0\.\.0: nobody who had bought before .* begin the validation weeks later"):
         training(small_shop, weeks=range(0, 1))

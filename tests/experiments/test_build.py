@@ -66,6 +66,14 @@ def test_demand_of_neighbours_in_words_can_be_left_out(joint, dataset):
     assert with_.batcher.moments(now).demand.shape[1] == 2 * own.shape[1] - N_FACTS
 
 
+@pytest.mark.parametrize(("n_weeks", "min_weeks", "told"), [(156, 49, True), (156, 50, False), (40, 40, True), (40, 41, False)])
+def test_the_season_is_told_to_a_model_that_learns_from_enough_weeks(joint, dataset, n_weeks, min_weeks, told):
+    # Less the week in which the data begin and four of history only, there are 49, and it may take fewer.
+    assert dataset.split.validation[0] == 54
+    made = joint(f"sampling.n_weeks={n_weeks}", f"seasons.min_weeks={min_weeks}")
+    assert bool(made.batcher.moments(dataset.timeline.at_week(60)).context) is told
+
+
 def test_baselines_that_read_texts_get_the_vectors_of_the_cut_off(composed, texts):
     made = baselines_of(composed("baseline=default"), texts)
     assert next(iter(made)) == "popular"

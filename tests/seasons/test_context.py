@@ -114,9 +114,10 @@ def test_the_width_counts_sines_cosines_and_both_sides_of_each_holiday():
     assert SeasonContext(Calendar(), n_harmonics=5).width == 10 + 2 * len(Calendar().names)
 
 
-def test_no_harmonics_are_an_error():
-    with pytest.raises(ConfigError, match=r"seasons.n_harmonics is 0, wanted at least 1"):
-        SeasonContext(Calendar(), n_harmonics=0)
+@pytest.mark.parametrize(("option", "least"), [({"n_harmonics": 0}, 1), ({"min_weeks": -1}, 0)])
+def test_no_harmonics_and_fewer_than_no_weeks_are_an_error(option, least):
+    with pytest.raises(ConfigError, match=rf"seasons\.\w+ is {least - 1}, wanted at least {least}"):
+        SeasonContext(Calendar(), **option)
 
 
 @pytest.mark.parametrize("ask", [SeasonContext.text, lambda context, time: context.features([time])])

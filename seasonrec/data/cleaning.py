@@ -36,12 +36,14 @@ class Cleaned:
     """The rows that stayed, and an account of the others.
 
     Args:
-        kept: with the columns that were added for the steps.
+        kept: every column of the source, and those that were made for the steps.
+        made: names of the latter; a column of the source that merely has such a name is not among them.
         rejected: as they stand in the source, with columns `source`, `source_row` and `reason`.
         dropped: rows dropped by each step, in order.
     """
 
     kept: pl.DataFrame
+    made: tuple[str, ...]
     rejected: pl.DataFrame
     dropped: tuple[tuple[str, int], ...]
 
@@ -90,7 +92,7 @@ def clean(source: pl.DataFrame, columns: Mapping[str, Column], steps: Sequence[S
             frame = frame.filter(keep)
     if not len(frame):
         raise DataError(_nothing_left(len(source), dropped, where))
-    return Cleaned(frame.drop(_ROW), together(rejected), tuple(dropped))
+    return Cleaned(frame.drop(_ROW), tuple(columns), together(rejected), tuple(dropped))
 
 
 def together(rejected: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -28,7 +28,7 @@ def existing(path: str | Path, want: str) -> Path:
 
 
 def read_table(path: Path, *, separator: str = ",", encoding: str = "utf8") -> pl.DataFrame:
-    """The rows of a CSV (also gzipped; every column as text, so that ids keep their zeros) or Parquet file.
+    """The rows of a CSV (also gzipped; every column as text, so that ids keep their zeros) or Parquet file (categories as text).
 
     Raises:
         DataError: another kind of file, one that cannot be read as what it is called, or one without rows.
@@ -37,7 +37,7 @@ def read_table(path: Path, *, separator: str = ",", encoding: str = "utf8") -> p
         raise DataError(f"{path}: files of this kind are not read, wanted one of {', '.join(TABLES)}; export the table as CSV or Parquet")
     try:
         if path.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(path).with_columns(pl.col(pl.Categorical).cast(pl.String))
         else:
             frame = pl.read_csv(path, infer_schema=False, separator=separator, encoding=encoding)
     except pl.exceptions.NoDataError as error:

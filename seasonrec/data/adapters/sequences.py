@@ -47,7 +47,7 @@ class Sequences:
         path = self.sources()["sequences"]
         source = _from_lines(path) if path.suffix == ".txt" else self._from_table(path)
         position = pl.int_range(pl.len(), dtype=pl.Int64).over(USER)
-        cleaned = clean(source, {TIME: position}, EVENT_STEPS, path.name)
+        cleaned = clean(source, {USER: pl.col(USER), ITEM: pl.col(ITEM), TIME: position}, EVENT_STEPS, path.name)
         canonical = tables(cleaned, str(path), _first_texts(source, path) if TEXT in source.columns else None)
         return Dataset(name=self.name, **canonical.fields(), split=NO_WEEKS, week_zero=0, text_rule=self.item_texts, shop=Shop())
 

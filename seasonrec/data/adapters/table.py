@@ -179,6 +179,9 @@ class Table:
         blank = _blank(values)
         if values.dtype == pl.String:
             values = _plain(values.str.strip_chars(), self.decimal)
+        elif not values.dtype.is_numeric() and values.dtype != pl.Boolean:
+            example = values.drop_nulls().head(1).to_list()
+            raise DataError(f"{path}: column {values.name!r} holds {values.dtype}, e.g. {example}, wanted numbers or text")
         numbers = values.cast(pl.Float64, strict=False)
         return numbers.set(blank, 1.0) if name == SHARE else numbers
 

@@ -82,7 +82,7 @@ def tables(
     """Events in canonical form, and one row for each item and each user that they name, sorted by id as text.
 
     Args:
-        cleaned: events with at least user_id, item_id and time.
+        cleaned: events for which at least user_id, item_id and time were made.
         where: names their source.
         items, users: what is known about them; ids that an attribute table lacks have nulls.
         promotions: columns item_id, start, end, kind and share; None where the shop does not tell.
@@ -90,7 +90,7 @@ def tables(
     Raises:
         DataError: an attribute table, or a table of promotions, that knows none of the ids.
     """
-    events = as_events(cleaned.kept, where)
+    events = as_events(cleaned.kept.select(cleaned.made), where)
     item_table, item_account = _attributes(events[ITEM], items)
     user_table, user_account = _attributes(events[USER], users)
     plan = () if promotions is None else (_promotions(item_table[ITEM], promotions),)

@@ -142,6 +142,11 @@ def test_online_retail_ii_keeps_sales_of_products_to_known_customers(tmp_path, n
     assert dataset.user_texts == ["customer in United Kingdom"]
 
 
+def test_online_retail_ii_reads_no_column_that_the_original_lacks(tmp_path):
+    dataset = OnlineRetailII(written(SALES.with_columns(rating=pl.lit("good")), tmp_path, "sales.csv")).read()
+    assert dataset.events["rating"].to_list() == [None, None]
+
+
 def test_online_retail_ii_breaks_a_tie_of_descriptions_by_the_alphabet_and_writes_small_letters(tmp_path):
     dataset = OnlineRetailII(written(SALES, tmp_path, "sales.csv")).read()
     assert dataset.item_texts(DECEMBER + 10 * DAY) == ["glass ball"]  # " GLASS" comes before "BALL"

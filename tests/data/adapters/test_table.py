@@ -175,6 +175,36 @@ def test_rejected_rows_show_the_source_even_where_a_column_has_our_name(shop):
     assert dataset.rejected["time"].to_list() == ["someday"]
 
 
+def test_a_column_that_merely_has_our_name_is_not_read(shop):
+    ours = ["quantity", "price", "rating", "description", "review"]
+    head, *rows = (line.rsplit(",", 2)[0] for line in good())  # who, what and when
+    rows = [f"{row},two,free,good,red,fine" for row in (*rows, "ann,007,someday")]
+    dataset = shop([f"{head},{','.join(ours)}", *rows])
+    assert [dataset.events[name].null_count() for name in ours] == [140] * 5
+    assert dataset.rejected.select("day", *ours).rows() == [("someday", "two", "free", "good", "red", "fine")]
+
+
+def of_parquet(folder, values):
+    """A shop whose purchases have these 140 prices."""
+    frame = pl.DataFrame({"user_id": "ann", "item_id": "x1", "time": pl.Series(days(140)).str.to_date(), "paid": values})
+    frame.write_parquet(folder / "shop.parquet")
+    columns = {"user": "user_id", "item": "item_id", "time": "time", "price": "paid"}
+    return Table(path=str(folder / "shop.parquet"), columns=columns)
+
+
+def test_categories_are_read_as_the_text_that_they_stand_for(tmp_path):
+    dataset = of_parquet(tmp_path, pl.Series(["4.5", "free"] * 70, dtype=pl.Categorical)).read()
+    assert (set(dataset.events["price"]), dropped(dataset)) == ({4.5}, {"unparsable_price": 70})
+
+
+@pytest.mark.parametrize(
+    ("values", "held"), [([[4.5]] * 140, r"List\(Float64\), e\.g\. \[\[4\.5\]\]"), ([MONDAY] * 140, r"Datetime\(.*2018, 1, 1")]
+)
+def test_a_price_of_a_type_that_is_no_number_is_an_error(tmp_path, values, held):
+    with pytest.raises(DataError, match=rf"shop\.parquet: column 'paid' holds {held}.*, wanted numbers or text"):
+        of_parquet(tmp_path, values).read()
+
+
 BROKEN = {
     "wrong column": (good(), {**COLUMNS, "user": "custmer"}, r"no column 'custmer'; did you mean 'customer'\? It has \['customer', 'sku'"),
     "unknown role": (good(), {**COLUMNS, "usr": "customer"}, r"unknown 'usr', did you mean 'user'; wanted some of"),

@@ -16,6 +16,9 @@ _ROW: Final = "__row"
 Column = pl.Expr | pl.Series  # a column made from the source's rows
 # Calendars of the holidays package end here; what lies beyond is a wrong unit or a placeholder such as 1900-01-01.
 EARLIEST, AFTER_LAST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1951, 2100))
+# What to do about times; each lacks the option's name.
+FORMAT_HINT: Final = "give their format, e.g. {}='%d/%m/%Y'"
+UNIT_HINT: Final = "numbers count seconds since 1970: for milliseconds give {}=ms"
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,12 @@ class Step:
     Args:
         name: what the dropped rows are, e.g. "duplicate"; the reason that they are kept aside with.
         keep: true for the rows that stay, one value a row; null drops.
+        hint: what to do, or to look at, where no row is left and most are of this kind.
     """
 
     name: str
     keep: pl.Expr
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,8 @@ def first_of(columns: Iterable[str]) -> pl.Expr:
 EVENT_STEPS: Final = (
     Step("no_user", given(USER)),
     Step("no_item", given(ITEM)),
-    Step("unparsable_time", pl.col(TIME).is_not_null()),
-    Step("impossible_time", pl.col(TIME).is_between(EARLIEST, AFTER_LAST, closed="left")),
+    Step("unparsable_time", pl.col(TIME).is_not_null(), FORMAT_HINT.format("data.time_format")),
+    Step("impossible_time", pl.col(TIME).is_between(EARLIEST, AFTER_LAST, closed="left"), UNIT_HINT.format("data.time_format")),
 )
 
 
@@ -78,7 +83,7 @@ def clean(source: pl.DataFrame, columns: Mapping[str, Column], steps: Sequence[S
         where: names the source, e.g. the file.
 
     Raises:
-        DataError: no row is left.
+        DataError: no row is left; it has an example of the most frequent reason, and its hint.
     """
     frame = source.with_columns(**columns).with_row_index(_ROW)
     rejected, dropped = [], []
@@ -91,7 +96,12 @@ def clean(source: pl.DataFrame, columns: Mapping[str, Column], steps: Sequence[S
             rejected.append(source[rows].with_columns(*labels))
             frame = frame.filter(keep)
     if not len(frame):
-        raise DataError(_nothing_left(len(source), dropped, where))
+        counts = {name: n for name, n in dropped if n}
+        most = max(steps, key=lambda step: counts.get(step.name, 0))
+        examples = together(rejected).filter(pl.col(REASON) == most.name).select(_origins(most.keep, columns, source.columns))
+        said = [f"most are {most.name}, e.g. {row}" for row in examples.drop_nulls().head(1).to_dicts()]
+        said += [hint for hint in (most.hint, "check the columns that you named against the file") if hint]
+        raise DataError(f"{where}: cleaning dropped all {len(source)} rows: {counts}; {'; '.join(said)}")
     return Cleaned(frame.drop(_ROW), tuple(columns), together(rejected), tuple(dropped))
 
 
@@ -101,13 +111,10 @@ def together(rejected: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat([empty, *rejected], how="diagonal_relaxed")
 
 
-def _nothing_left(n_rows: int, dropped: Sequence[tuple[str, int]], where: str) -> str:
-    reasons = {name: n for name, n in dropped if n}
-    hint = (
-        " time counts seconds since 1970: for milliseconds give time_format='ms';"
-        if any("impossible_time" in reason for reason in reasons)
-        else ""
-    )
-    if any(name.startswith("unparsable_") and name != "unparsable_time" for name in reasons):
-        hint += " for numbers such as 4,50 give 'data.decimal=\",\"';"
-    return f"{where}: cleaning dropped all {n_rows} rows: {reasons};{hint} check the columns that you named against the file"
+def _origins(rule: pl.Expr, columns: Mapping[str, Column], source: Sequence[str]) -> list[str]:
+    """The columns of the source that a rule looks at, also through those that were made of them."""
+    found: list[str] = []
+    for name in rule.meta.root_names():
+        column = columns.get(name, pl.col(name))
+        found += [column.name] if isinstance(column, pl.Series) else column.meta.root_names()
+    return [name for name in dict.fromkeys(found) if name in source]

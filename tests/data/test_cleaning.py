@@ -38,6 +38,15 @@ def test_nothing_left_is_an_error_that_counts_the_reasons():
         clean(SOURCE, {}, [Step("nobody", given("who")), Step("never", pl.lit(False) & given("who"))], "file")
 
 
+def test_nothing_left_shows_what_most_rows_are_as_the_source_has_it_and_what_to_do():
+    columns = {"user": pl.col("who"), "twice": (SOURCE["n"] * 2).alias("n")}
+    steps = [Step("nobody", given("user"), "name them"), Step("odd", pl.col("twice") > 9, "look at n"), Step("rest", pl.lit(True))]
+    with pytest.raises(DataError, match=r"{'nobody': 2, 'odd': 4}; most are odd, e\.g\. {'n': 1}; look at n; check the columns"):
+        clean(SOURCE, columns, steps, "file")
+    with pytest.raises(DataError, match=r"{'nobody': 2}; check the columns"):  # of what is not there is no example
+        clean(pl.DataFrame({"who": [None, None]}, {"who": pl.String}), {}, [Step("nobody", given("who"))], "file")
+
+
 def test_times_are_possible_from_1951_to_2099():
     times = [EARLIEST - 1, EARLIEST, AFTER_LAST - 1, AFTER_LAST, None]
     events = pl.DataFrame({"user_id": "u", "item_id": "i", "time": times}, schema_overrides={"time": pl.Int64})

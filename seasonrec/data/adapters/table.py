@@ -11,7 +11,7 @@ import polars as pl
 
 from seasonrec.data.adapters import texts
 from seasonrec.data.adapters.files import existing, filled, ids, read_table
-from seasonrec.data.adapters.tables import Attributes, start_of_day, tables
+from seasonrec.data.adapters.tables import PROMOTED_FORMAT, Attributes, start_of_day, tables
 from seasonrec.data.adapters.times import seconds
 from seasonrec.data.cleaning import EVENT_STEPS, Column, Step, clean, first_of
 from seasonrec.data.dataset import Dataset, Shop
@@ -27,6 +27,7 @@ PROMOTION_REQUIRED: Final = ("item", "start", "end")
 NO_KIND: Final = "promotion"  # the kind of those whose table names none
 NUMBERS: Final = ("quantity", "price", "rating")
 THOUSANDS: Final = {".": ",", ",": "."}  # what groups them, by what stands before decimals
+DECIMAL_HINT: Final = "for numbers such as 4,50 give 'data.decimal=\",\"'"
 DEFAULT_COLUMNS: Final = {"user": "user_id", "item": "item_id", "time": "time"}
 
 
@@ -120,7 +121,7 @@ class Table:
         numbers = [ROLES[role] for role in NUMBERS if self.columns.get(role)]
         # Told apart before the numbers are read: an empty field is no number and no mistake.
         blank = {f"__blank_{name}": _blank(source[columns[name]]) for name in numbers}
-        bad = [Step(f"unparsable_{name}", pl.col(name).is_finite() | pl.col(f"__blank_{name}")) for name in numbers]
+        bad = [Step(f"unparsable_{name}", pl.col(name).is_finite() | pl.col(f"__blank_{name}"), DECIMAL_HINT) for name in numbers]
         if QUANTITY in numbers and not self.returns:
             bad.append(Step("returned", (pl.col(QUANTITY) >= 0) | pl.col(f"__blank_{QUANTITY}")))
         steps = [*EVENT_STEPS, *bad, Step("duplicate", first_of(source.columns))]
@@ -170,8 +171,8 @@ class Table:
         if name in (USER, ITEM):
             return ids(values)
         if name in (TIME, START, END):
-            where = f"{path}: column {values.name!r}"
-            return seconds(values, where, time_format=time_format, timezone=self.timezone_of_times)
+            where, option = f"{path}: column {values.name!r}", "data.time_format" if name == TIME else PROMOTED_FORMAT
+            return seconds(values, where, time_format=time_format, timezone=self.timezone_of_times, option=option)
         if name == DESCRIPTION:
             return values.cast(pl.String).str.strip_chars()
         if name == KIND:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from seasonrec.data.cleaning import AFTER_LAST, EARLIEST, Cleaned, Column, Step, clean, first_of, given, together
+from seasonrec.data.cleaning import AFTER_LAST, EARLIEST, FORMAT_HINT, UNIT_HINT, Cleaned, Column, Step, clean, first_of, given, together
 from seasonrec.data.dataset import Split
 from seasonrec.errors import DataError
 from seasonrec.schema import DAY, END, ITEM, KIND, PROMOTION, SHARE, START, TEXT, TIME, USER, as_events
@@ -27,6 +27,7 @@ REASONS: Final = {
         "duplicate_promotion",
     ),
 }
+PROMOTED_FORMAT: Final = "data.promotions.time_format"
 
 
 @dataclass(frozen=True)
@@ -135,16 +136,13 @@ def _promotions(catalogue: pl.Series, table: Attributes) -> Cleaned:
     no_item, no_period, impossible, bad_share, unknown, duplicate = REASONS[KIND]
     steps = [
         Step(no_item, given(ITEM)),
-        Step(no_period, pl.col(END) > pl.col(START)),
-        Step(impossible, pl.col(START).is_between(EARLIEST, AFTER_LAST, closed="left")),
+        Step(no_period, pl.col(END) > pl.col(START), FORMAT_HINT.format(PROMOTED_FORMAT)),
+        Step(impossible, pl.col(START).is_between(EARLIEST, AFTER_LAST, closed="left"), UNIT_HINT.format(PROMOTED_FORMAT)),
         Step(bad_share, (pl.col(SHARE) > 0) & (pl.col(SHARE) <= 1)),
-        Step(unknown, pl.col(ITEM).is_in(catalogue.implode())),
+        Step(unknown, pl.col(ITEM).is_in(catalogue.implode()), f"the events have items such as {catalogue.head(3).to_list()}"),
         Step(duplicate, first_of(PROMOTION)),
     ]
-    try:
-        return clean(table.source, table.columns, steps, table.where)
-    except DataError as error:
-        raise DataError(f"{error}; the events have items such as {catalogue.head(3).to_list()}") from error
+    return clean(table.source, table.columns, steps, table.where)
 
 
 def midnight_of_first(events: pl.DataFrame) -> int:

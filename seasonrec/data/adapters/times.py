@@ -4,6 +4,7 @@ from typing import Final
 
 import polars as pl
 
+from seasonrec.data.cleaning import FORMAT_HINT
 from seasonrec.errors import DataError
 from seasonrec.seasons.phase import zone
 
@@ -18,7 +19,9 @@ ISO: Final = (
 )
 
 
-def seconds(times: pl.Series, where: str, *, time_format: str | None = None, timezone: str | None = None) -> pl.Series:
+def seconds(
+    times: pl.Series, where: str, *, time_format: str | None = None, timezone: str | None = None, option: str = "data.time_format"
+) -> pl.Series:
     """Each time as int64 seconds since 1970 UTC; null where it cannot be read.
 
     Args:
@@ -28,6 +31,7 @@ def seconds(times: pl.Series, where: str, *, time_format: str | None = None, tim
             default), "ms" or "us". None reads ISO 8601, or seconds where the text is all digits.
         timezone: IANA name of the clock that wrote times without a zone; None takes them as UTC. An hour that the clock
             showed twice is its first; one that it skipped is null.
+        option: names what gives `time_format`, in errors.
 
     Raises:
         DataError: no time can be read, a column of another type, or an unknown zone.
@@ -35,11 +39,11 @@ def seconds(times: pl.Series, where: str, *, time_format: str | None = None, tim
     if timezone is not None:
         zone(timezone)
     if times.dtype == pl.String:
-        return _from_text(times, where, time_format, timezone)
+        return _from_text(times, where, time_format, timezone, option)
     if times.dtype.is_numeric():
         if time_format is None or time_format in UNITS:
             return _from_numbers(times, time_format)
-        return _from_text(times.cast(pl.Int64, strict=False).cast(pl.String), where, time_format, timezone)
+        return _from_text(times.cast(pl.Int64, strict=False).cast(pl.String), where, time_format, timezone, option)
     if times.dtype == pl.Date:
         times = times.cast(pl.Datetime("us"))
     if not isinstance(times.dtype, pl.Datetime):
@@ -58,7 +62,7 @@ def _from_numbers(numbers: pl.Series, time_format: str | None) -> pl.Series:
     return (numbers.cast(pl.Float64, strict=False) / UNITS.get(time_format or "s", 1)).floor().cast(pl.Int64, strict=False)
 
 
-def _from_text(times: pl.Series, where: str, time_format: str | None, timezone: str | None) -> pl.Series:
+def _from_text(times: pl.Series, where: str, time_format: str | None, timezone: str | None, option: str) -> pl.Series:
     text = times.str.strip_chars()
     if time_format in UNITS or (time_format is None and _counts_seconds(text)):
         read = _from_numbers(text.cast(pl.Float64, strict=False), time_format)
@@ -69,7 +73,7 @@ def _from_text(times: pl.Series, where: str, time_format: str | None, timezone: 
     if not read.count():
         wanted = f"the format {time_format!r}" if time_format else "ISO 8601 such as 2017-12-24 or 2017-12-24T18:30:00Z"
         example = text.drop_nulls().head(1).to_list()
-        raise DataError(f"{where}: no time can be read, e.g. {example}, wanted {wanted}; give time_format, e.g. '%d/%m/%Y'")
+        raise DataError(f"{where}: no time can be read, e.g. {example}, wanted {wanted}; {FORMAT_HINT.format(option)}")
     return read
 
 
@@ -90,7 +94,9 @@ def _from_iso(text: pl.Series, timezone: str | None) -> pl.Series:
 
 def _parsed(text: pl.Series, form: str, timezone: str | None) -> pl.Series:
     if "%Z" in form:  # read, and taken for UTC
-        raise DataError(f"time_format {form!r}: names of zones are not understood; leave %Z out of times and format, and give timezone")
+        raise DataError(
+            f"time_format {form!r}: names of zones are not understood; leave %Z out of times and format, and give data.timezone_of_times"
+        )
     try:
         return _epoch(text.str.to_datetime(form, strict=False, time_unit="us"), timezone)
     except pl.exceptions.PolarsError as error:

@@ -114,8 +114,20 @@ def test_a_file_of_other_separators_says_which_option_it_needs(shop, separator, 
 
 def test_decimal_commas_say_which_option_they_need(shop):
     lines = [line.replace(",", ";").replace("4.5", "4,5") for line in good()]
-    with pytest.raises(DataError, match=r"'unparsable_price': 140}; for numbers such as 4,50 give 'data\.decimal=\",\"'; check"):
+    with pytest.raises(
+        DataError, match=r"most are unparsable_price, e\.g\. {'cost': '4,5'}; for numbers such as 4,50 give 'data\.decimal=\",\"'; check"
+    ):
         shop(lines, {**COLUMNS, "price": "cost"}, separator=";")
+
+
+def test_dates_of_another_form_say_so_also_where_some_can_be_read(shop):
+    dates = ["1900-01-01", "", *(f"{day}/02/2018" for day in range(13, 20))]
+    message = (
+        r"dropped all 9 rows: {'unparsable_time': 8, 'impossible_time': 1};"
+        r" most are unparsable_time, e\.g\. {'day': '13/02/2018'}; give their format, e\.g\. data\.time_format='%d/%m/%Y'; check"
+    )
+    with pytest.raises(DataError, match=message):
+        shop(["customer,sku,day", *(f"ann,1,{date}" for date in dates)])
 
 
 def test_a_decimal_mark_that_is_none_is_an_error(shop):
@@ -214,7 +226,7 @@ BROKEN = {
     "milliseconds": (
         ["customer,sku,day", "ann,1,1514764800000"],
         COLUMNS,
-        r"dropped all 1 rows: {'impossible_time': 1}; .*time_format='ms'",
+        r"dropped all 1 rows: {'impossible_time': 1}; .*give data\.time_format=ms",
     ),
     "no rows": (["customer,sku,day"], COLUMNS, r"has columns \['customer', 'sku', 'day'\] but no rows"),
     "empty file": (b"", COLUMNS, "is empty; wanted a header line and rows"),
@@ -376,8 +388,16 @@ def test_promotions_may_have_times_of_their_own_form(shop, tmp_path):
     assert shop(good(), promotions=option).promotions["start"].to_list() == [1_517_443_200]
 
 
+def test_promotions_whose_times_are_of_another_form_say_which_option_they_need(shop, tmp_path):
+    with pytest.raises(DataError, match=r"no time can be read.*e\.g\. data\.promotions\.time_format='%d/%m/%Y'"):
+        shop(good(), promotions=promoted(tmp_path, "x1,01/02/2018,08/02/2018,,\n"))
+    lines = "x1,2018-02-08,2018-02-01,,\nx1,13/02/2018,2018-02-15,,\nx1,14/02/2018,2018-02-16,,\n"
+    with pytest.raises(DataError, match=r"{'until': '2018-02-01', 'from': '2018-02-08'}; .*data\.promotions\.time_format='%d/%m/%Y'"):
+        shop(good(), promotions=promoted(tmp_path, lines))
+
+
 def test_promotions_in_milliseconds_are_told_from_seconds(shop, tmp_path):
-    with pytest.raises(DataError, match=r"'promotion_at_impossible_time': 1.*for milliseconds give time_format='ms'"):
+    with pytest.raises(DataError, match=r"'promotion_at_impossible_time': 1.*for milliseconds give data\.promotions\.time_format=ms"):
         shop(good(), promotions=promoted(tmp_path, "x1,1517443200000,1518048000000,,\n"))
 
 

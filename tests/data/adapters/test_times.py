@@ -74,7 +74,7 @@ def test_an_hour_shown_twice_is_its_first_and_a_skipped_one_is_null():
 
 @pytest.mark.parametrize("written", ["01/02/2017", "20170102", "2017 week 3"])
 def test_a_form_that_could_mean_two_days_is_not_guessed(written):
-    with pytest.raises(DataError, match=r"no time can be read.*give time_format"):
+    with pytest.raises(DataError, match=r"no time can be read.*e\.g\. data\.time_format='%d/%m/%Y'"):
         seconds(pl.Series([written]), "shop.csv: column 'day'")
 
 

@@ -87,10 +87,16 @@ def filled(frame: pl.DataFrame, columns: Iterable[str], where: str | Path) -> pl
 
 
 def ids(values: pl.Series) -> pl.Series:
-    """Outside identifiers as text: whole numbers lose the ".0" that a missing value elsewhere in the column gave them."""
+    """Outside identifiers as text: whole numbers lose the ".0" that a missing value elsewhere in the column gave them.
+
+    Text, as of a CSV, loses it only where each value has it, so that different ids stay different.
+    """
     if values.dtype.is_float():
         values = values.fill_nan(None)
         whole = values.cast(pl.Int64, strict=False)
         if (whole.cast(values.dtype) == values).all():
             values = whole
-    return values.cast(pl.String).str.strip_chars()
+    text = values.cast(pl.String).str.strip_chars()
+    if text.filter(text != "").str.contains(r"^\d+\.0$").all():
+        text = text.str.strip_suffix(".0")
+    return text

@@ -63,7 +63,7 @@ class OnlineRetailII:
 
     def _columns(self, sales: pl.DataFrame, path: Path) -> dict[str, Column]:
         return {
-            USER: ids(sales["Customer ID"]).str.replace(r"\.0$", ""),  # a CSV made from a column of floats keeps their ".0"
+            USER: ids(sales["Customer ID"]),
             ITEM: pl.col("StockCode").str.to_uppercase(),
             TIME: seconds(sales["InvoiceDate"], f"{path}: column 'InvoiceDate'", time_format=self.time_format),
             QUANTITY: pl.col("Quantity").cast(pl.Float64, strict=False),

@@ -145,6 +145,24 @@ def test_whole_numbers_of_a_float_column_are_ids_without_a_point(tmp_path):
     assert dropped(dataset) == {"no_user": 35}
 
 
+def test_ids_that_a_csv_writes_as_floats_are_those_of_the_other_tables(shop, tmp_path):
+    lines = ["customer,sku,day", *(f"{who},{sku},{day}" for day in days(70) for who, sku in (("184.0", "7"), ("1124.0", "8"), ("", "7")))]
+    (tmp_path / "users.csv").write_text("who,town\n184,Oslo\n1124,Rome\n")
+    (tmp_path / "items.csv").write_text("sku,title\n7.0,lamp\n8.0,tent\n,lost\n")
+    users = {"path": str(tmp_path / "users.csv"), "columns": {"user": "who", "text": "town"}}
+    items = {"path": str(tmp_path / "items.csv"), "columns": {"item": "sku", "text": "title"}}
+    dataset = shop(lines, users=users, items=items)
+    assert dataset.users.rows() == [("1124", "Rome"), ("184", "Oslo")]
+    assert dataset.items.rows() == [("7", "lamp"), ("8", "tent")]
+    assert dropped(dataset) == {"no_user": 70, "item_without_id": 1}
+
+
+@pytest.mark.parametrize("other", ["x1", "7", "1.5", "1.00"])
+def test_text_with_a_point_stays_where_a_single_id_is_of_another_form(shop, other):
+    dataset = shop([line.replace("007", "7.0").replace("x1", other) for line in good()])
+    assert set(dataset.items["item_id"]) == {"7.0", other}
+
+
 ONE_BAD_ROW = {
     "no_user": ",007,2018-03-05,1,1",
     "no_item": "ann,  ,2018-03-05,1,1",

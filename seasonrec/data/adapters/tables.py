@@ -112,20 +112,19 @@ def _attributes(used: pl.Series, given_table: Attributes | None) -> tuple[pl.Dat
     key, table = used.name, used.unique().sort().to_frame()
     if given_table is None:
         return table.with_columns(pl.lit(None, pl.String).alias(TEXT)), ()
+    own = given_table.source.select(given_table.columns[key]).to_series()
+    own = own.filter(own.str.len_bytes() > 0)
+    if len(own) and not own.is_in(table[key].implode()).any():
+        raise DataError(
+            f"{given_table.where}: none of its ids, such as {own.head(3).to_list()}, is among the events', such as"
+            f" {table[key].head(3).to_list()}; look for zeros that were lost in front of numbers"
+        )
     no_id, duplicate, unknown = REASONS[key]
     steps = [Step(no_id, given(key)), Step(duplicate, first_of([key]))]
     if not given_table.keep_unknown:
         steps.append(Step(unknown, pl.col(key).is_in(table[key].implode())))
-    try:
-        cleaned = clean(given_table.source, given_table.columns, steps, given_table.where)
-    except DataError as error:
-        raise DataError(f"{error}; the events have ids such as {table[key].head(3).to_list()}") from error
-    known = cleaned.kept.select(given_table.columns.keys())
-    if not table[key].is_in(known[key].implode()).any():
-        raise DataError(
-            f"{given_table.where}: none of its ids, such as {known[key].head(3).to_list()}, is among the events', such as"
-            f" {table[key].head(3).to_list()}; look for zeros that were lost in front of numbers"
-        )
+    cleaned = clean(given_table.source, given_table.columns, steps, given_table.where)
+    known = cleaned.kept.select(cleaned.made)
     how = "full" if given_table.keep_unknown else "left"
     table = table.join(known, on=key, how=how, coalesce=True).sort(key)  # type: ignore[arg-type]
     return table if TEXT in table.columns else table.with_columns(pl.lit(None, pl.String).alias(TEXT)), (cleaned,)

@@ -94,15 +94,6 @@ def test_minutes_with_a_zone_are_times_and_names_of_zones_are_not(shop):
         shop(good(), time_format="%Y-%m-%d %Z")
 
 
-def test_an_item_table_of_other_ids_is_an_error_also_where_unsold_items_are_kept(shop, tmp_path):
-    (tmp_path / "items.csv").write_text("sku,name\n7,candle\n8,sledge\n")
-    items = {"path": str(tmp_path / "items.csv"), "columns": {"item": "sku", "text": "name"}}
-    with pytest.raises(
-        DataError, match=r"items\.csv: none of its ids, such as \['7', '8'\], is among the events', such as \['007', 'x1'\]"
-    ):
-        shop(good(), items=items, unsold_items=True)
-
-
 @pytest.mark.parametrize(
     ("separator", "message"), [(",", r"what stands between its values, e\.g\. 'data\.separator=\";\"'"), (";;", "cannot be read")]
 )
@@ -336,9 +327,18 @@ def test_users_without_history_are_counted(shop, tmp_path):
     assert dropped(dataset) == {"user_without_id": 1, "duplicate_user": 1, "user_without_history": 1}
 
 
-def test_an_attribute_table_that_knows_no_id_is_refused(shop, tmp_path):
+@pytest.mark.parametrize("options", [{}, {"unsold_items": True}])
+def test_an_item_table_that_knows_no_id_is_refused_with_ids_of_both(shop, tmp_path, options):
+    (tmp_path / "items.csv").write_text("sku,name\n,candle\n7,candle\n8,sledge\n")
+    items = {"path": str(tmp_path / "items.csv"), "columns": {"item": "sku", "text": "name"}}
+    message = r"items\.csv: none of its ids, such as \['7', '8'\], is among the events', such as \['007', 'x1'\]; look for zeros that"
+    with pytest.raises(DataError, match=message):
+        shop(good(), items=items, **options)
+
+
+def test_a_user_table_that_knows_no_id_is_refused_with_ids_of_both(shop, tmp_path):
     (tmp_path / "users.csv").write_text("who,age\nANN,40\n")
-    with pytest.raises(DataError, match=r"'user_without_history': 1.*the events have ids such as \['ann', 'bob'\]"):
+    with pytest.raises(DataError, match=r"none of its ids, such as \['ANN'\], is among the events', such as \['ann', 'bob'\]"):
         shop(good(), users={"path": str(tmp_path / "users.csv"), "columns": {"user": "who", "text": "age"}})
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from itertools import chain, repeat
 from pathlib import Path
 
 import polars as pl
@@ -69,20 +70,25 @@ def read_json_lines(path: Path, schema: Mapping[str, type[pl.DataType]]) -> pl.D
     return frame
 
 
-def filled(frame: pl.DataFrame, columns: Iterable[str], where: str | Path) -> pl.DataFrame:
+def filled(frame: pl.DataFrame, columns: Iterable[str], where: str | Path, options: Iterable[str] = ()) -> pl.DataFrame:
     """The same frame, if it has each of the columns and none is empty.
 
+    Args:
+        where: names the file in errors.
+        options: what names each of the columns, in their order, e.g. "data.columns.user"; none where the file's form is fixed.
+
     Raises:
-        DataError: a column that is missing (with near matches) or holds nothing.
+        DataError: a column that is missing (with near matches) or holds nothing; it says which option names another.
     """
-    for column in columns:
+    for column, option in zip(columns, chain(options, repeat(None)), strict=False):
+        other = f"; name another with {option}=..." if option else ""
         if column not in frame.columns:
             near = get_close_matches(str(column), frame.columns, n=3)
-            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-            raise DataError(f"{where} has no column {column!r}; {hint}It has {frame.columns}")
+            it = f"did you mean {' or '.join(map(repr, near))}? It" if near else "it"
+            raise DataError(f"{where} has no column {column!r}; {it} has {frame.columns}{other}")
         values = frame[column]
         if values.null_count() == len(values) or (values.dtype == pl.String and not (values.str.len_bytes() > 0).any()):
-            raise DataError(f"{where}: column {column!r} is empty in all {len(values)} rows; wanted values, or another column")
+            raise DataError(f"{where}: column {column!r} is empty in all {len(values)} rows; wanted values{other}")
     return frame
 
 

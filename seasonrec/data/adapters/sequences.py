@@ -57,7 +57,7 @@ class Sequences:
 
     def _from_table(self, path: Path) -> pl.DataFrame:
         columns = {USER: self.user, ITEM: self.item} | ({TEXT: self.text} if self.text else {})
-        frame = filled(read_table(path), columns.values(), path)
+        frame = filled(read_table(path), columns.values(), path, ("data.user", "data.item", "data.text"))
         return frame.select(
             ids(frame[column]).alias(name) if name != TEXT else pl.col(column).alias(name) for name, column in columns.items()
         )

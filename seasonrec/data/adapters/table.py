@@ -115,10 +115,11 @@ class Table:
         """The cleaned purchases."""
         paths = self.sources()
         source = self._read(paths["events"])
-        columns = {ROLES[role]: column for role, column in self.columns.items() if column}
-        filled(source, columns.values(), paths["events"])
+        named = {role: column for role, column in self.columns.items() if column}
+        filled(source, named.values(), paths["events"], (f"data.columns.{role}" for role in named))
+        columns = {ROLES[role]: column for role, column in named.items()}
         canonical = {name: self._canonical(name, source[column], paths["events"], self.time_format) for name, column in columns.items()}
-        numbers = [ROLES[role] for role in NUMBERS if self.columns.get(role)]
+        numbers = [ROLES[role] for role in NUMBERS if role in named]
         # Told apart before the numbers are read: an empty field is no number and no mistake.
         blank = {f"__blank_{name}": _blank(source[columns[name]]) for name in numbers}
         bad = [Step(f"unparsable_{name}", pl.col(name).is_finite() | pl.col(f"__blank_{name}"), DECIMAL_HINT) for name in numbers]
@@ -193,7 +194,8 @@ class Table:
         source = self._read(path)
         text = named.pop("text", [])
         text = [text] if isinstance(text, str) else list(text)
-        filled(source, [*named.values(), *text], path)
+        roles = [*named, *["text"] * len(text)]
+        filled(source, [*named.values(), *text], path, (f"data.{part}.columns.{role}" for role in roles))
         columns: dict[str, Column] = {ROLES[key]: ids(source[named.pop(key)])}
         if text:
             said = [pl.col(column).cast(pl.String).str.strip_chars().replace("", None) for column in text]
@@ -207,7 +209,7 @@ class Table:
         if unknown := sorted(named.keys() - PROMOTION_ROLES):
             raise DataError(f"data.promotions.columns: unknown {unknown}; wanted some of {list(PROMOTION_ROLES)}")
         source = self._read(path)
-        filled(source, named.values(), path)
+        filled(source, named.values(), path, (f"data.promotions.columns.{role}" for role in named))
         form = (self.promotions or {}).get("time_format") or self.time_format
         columns: dict[str, Column] = {KIND: pl.lit(NO_KIND), SHARE: pl.lit(1.0)}
         columns |= {

@@ -231,6 +231,8 @@ def test_sequences_of_a_table_have_the_first_text_of_each_item(tmp_path):
     pl.DataFrame(rows, schema=["user", "item", "text_id"], orient="row").write_parquet(tmp_path / "s.parquet")
     dataset = Sequences(str(tmp_path / "s.parquet")).read()
     assert dataset.item_texts(0) == ["", "old name"]
+    with pytest.raises(DataError, match=r"has no column 'name'; it has \['user', 'item', 'text_id'\]; name another with data\.text=\.\.\."):
+        Sequences(str(tmp_path / "s.parquet"), text="name").read()
 
 
 @pytest.mark.shared

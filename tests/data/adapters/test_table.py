@@ -227,10 +227,19 @@ def test_a_price_of_a_type_that_is_no_number_is_an_error(tmp_path, values, held)
 
 
 BROKEN = {
+    "columns not named": (
+        good(),
+        {"user": "user_id", "item": "item_id", "time": "time"},
+        r"no column 'user_id'; it has \['customer', 'sku', 'day', 'n', 'cost'\]; name another with data\.columns\.user=\.\.\.$",
+    ),
     "wrong column": (good(), {**COLUMNS, "user": "custmer"}, r"no column 'custmer'; did you mean 'customer'\? It has \['customer', 'sku'"),
     "unknown role": (good(), {**COLUMNS, "usr": "customer"}, r"unknown 'usr', did you mean 'user'; wanted some of"),
     "column not named": (good(), {"user": "customer", "item": None, "time": "day"}, r"\['item'\] not named"),
-    "empty column": (["customer,sku,day", "ann,,2018-01-01", "bob,,2018-01-02"], COLUMNS, "column 'sku' is empty in all 2 rows"),
+    "empty column": (
+        ["customer,sku,day", "ann,,2018-01-01", "bob,,2018-01-02"],
+        COLUMNS,
+        r"'sku' is empty in all 2 rows; .*data\.columns\.item=",
+    ),
     "dates of another form": (["customer,sku,day", "ann,1,01/02/2018"], COLUMNS, r"no time can be read, e\.g\. \['01/02/2018'\]"),
     "milliseconds": (
         ["customer,sku,day", "ann,1,1514764800000"],
@@ -346,13 +355,24 @@ def test_a_user_table_that_knows_no_id_is_refused_with_ids_of_both(shop, tmp_pat
     ("columns", "message"),
     [
         ({"text": "title"}, r"data\.items\.columns: 'item' not named"),
-        ({"item": "sku", "text": "titel"}, "no column 'titel'; did you mean 'title'"),
+        (
+            {"item": "sku", "text": "titel"},
+            r"no column 'titel'; did you mean 'title'.*; name another with data\.items\.columns\.text=\.\.\.",
+        ),
+        ({"item": "sku", "text": ["title", "colour"]}, r"no column 'colour'.*; name another with data\.items\.columns\.text=\.\.\."),
+        ({"item": "sku", "group": "kind"}, r"no column 'kind'.*; name another with data\.items\.columns\.group=\.\.\."),
         (None, r"data\.items\.columns: 'item' not named, got {}"),
     ],
 )
 def test_an_item_table_needs_columns_that_it_has(shop, tmp_path, columns, message):
     with pytest.raises(DataError, match=message):
         shop(good(), items={**described(tmp_path), "columns": columns})
+
+
+def test_a_user_table_needs_columns_that_it_has(shop, tmp_path):
+    (tmp_path / "users.csv").write_text("who,age\nann,40\n")
+    with pytest.raises(DataError, match=r"users\.csv has no column 'user_id'; it has .*; name another with data\.users\.columns\.user="):
+        shop(good(), users={"path": str(tmp_path / "users.csv"), "columns": {"user": "user_id", "text": "age"}})
 
 
 def promoted(folder, lines, **columns):
@@ -431,7 +451,7 @@ def test_another_table_is_named_by_its_path_and_columns(part, option):
     [
         ({"start": None, "end": None}, r"data\.promotions\.columns: 'start', 'end' not named"),
         ({"sort": "how"}, r"data\.promotions\.columns: unknown \['sort'\]; wanted some of"),
-        ({"kind": "hwo"}, "no column 'hwo'; did you mean 'how'"),
+        ({"kind": "hwo"}, r"no column 'hwo'; did you mean 'how'.*; name another with data\.promotions\.columns\.kind=\.\.\."),
     ],
 )
 def test_a_table_of_promotions_needs_columns_that_it_has(shop, tmp_path, columns, message):

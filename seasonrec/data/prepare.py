@@ -20,7 +20,7 @@ from seasonrec.data.dataset import Dataset, Shop, Split
 from seasonrec.errors import DataError
 from seasonrec.schema import as_events
 
-FORMAT: Final = 1  # raise it whenever the same source would be cleaned, or written, differently
+FORMAT: Final = 2  # raise it whenever the same source would be cleaned, or written, differently
 TABLES: Final = ("events", "items", "users", "rejected")
 PROMOTIONS: Final = "promotions"  # a fifth, where the shop tells; the option and the source of an adapter are called so too
 META: Final = "meta.json"

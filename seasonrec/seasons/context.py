@@ -41,7 +41,7 @@ class SeasonContext:
         calendar: of the shop; its local days and holidays are the ones that count.
         n_harmonics: of the yearly curve, at least 1.
         holidays: whether they are among features and words.
-        min_weeks: of training, below which a model is not told the season: what was seen once is learnt by heart, noise and all.
+        min_weeks: of training, below which a model is not told the season: of a part of the year that it never saw it would guess.
 
     Raises:
         ConfigError: fewer than one harmonic, or fewer than no weeks.

@@ -78,17 +78,18 @@ def filled(frame: pl.DataFrame, columns: Iterable[str], where: str | Path, optio
         options: what names each of the columns, in their order, e.g. "data.columns.user"; none where the file's form is fixed.
 
     Raises:
-        DataError: a column that is missing (with near matches) or holds nothing; it says which option names another.
+        DataError: columns that are missing (with near matches) or one that holds nothing; it says which options name others.
     """
-    for column, option in zip(columns, chain(options, repeat(None)), strict=False):
-        other = f"; name another with {option}=..." if option else ""
-        if column not in frame.columns:
-            near = get_close_matches(str(column), frame.columns, n=3)
-            it = f"did you mean {' or '.join(map(repr, near))}? It" if near else "it"
-            raise DataError(f"{where} has no column {column!r}; {it} has {frame.columns}{other}")
+    named = list(zip(columns, chain(options, repeat(None)), strict=False))
+    other = lambda options: f"; name another with {' '.join(f'{option}=...' for option in options)}" if any(options) else ""
+    if missing := {str(column): option for column, option in named if column not in frame.columns}:
+        near = {column: " or ".join(map(repr, get_close_matches(column, frame.columns, n=3))) for column in missing}
+        names = [f"{column!r}{like and f' (did you mean {like}?)'}" for column, like in near.items()]
+        raise DataError(f"{where} has no column {' nor '.join(names)}; it has {frame.columns}{other(missing.values())}")
+    for column, option in named:
         values = frame[column]
         if values.null_count() == len(values) or (values.dtype == pl.String and not (values.str.len_bytes() > 0).any()):
-            raise DataError(f"{where}: column {column!r} is empty in all {len(values)} rows; wanted values{other}")
+            raise DataError(f"{where}: column {column!r} is empty in all {len(values)} rows; wanted values{other([option])}")
     return frame
 
 

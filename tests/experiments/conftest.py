@@ -86,7 +86,7 @@ def words(data_words, cache_folder, tiny_bert) -> list[str]:  # noqa: F811
     text = f"""
         encoder=huggingface encoder.model={tiny_bert} encoder.max_length=16 baseline=quick data.season_min_triples=10
         trainer=cpu trainer.enable_progress_bar=false trainer.max_epochs=3 epochs=best n_threads=1 reranker=quick
-        sampling.n_weeks=20 seasons.min_weeks=0 sampling.batch_size=64 eval.n_resamples=50 eval.n_paired=100 paths.cache={cache_folder}
+        sampling.n_weeks=20 seasons.min_weeks=1 sampling.batch_size=64 eval.n_resamples=50 eval.n_paired=100 paths.cache={cache_folder}
     """
     return [*data_words, *text.split()]
 

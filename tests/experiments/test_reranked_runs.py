@@ -1,6 +1,7 @@
 """Runs in which boosted trees have the last word, from training to recommending."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -102,7 +103,9 @@ def test_a_resumed_run_learns_no_tree_again(reranked, command, tmp_path, monkeyp
     assert (again / "lists/joint.parquet").read_bytes() == (reranked / "lists/joint.parquet").read_bytes()
 
 
-def test_a_selection_alone_is_reranked_alike_and_trusts_by_validation_weeks(reranked, command, words, tmp_path, monkeypatch):
+def test_a_selection_alone_is_reranked_alike_trusts_by_validation_weeks_and_shows_them(
+    reranked, command, words, tmp_path, monkeypatch, capsys
+):
     asked, find = [], BoostedTrees.find_trust
 
     def noted(self, scorer, now, weeks, *others):
@@ -115,6 +118,7 @@ def test_a_selection_alone_is_reranked_alike_and_trusts_by_validation_weeks(rera
     what = "fits/selection/reranker.json"
     assert (tmp_path / what).read_bytes() == (reranked / what).read_bytes(), "although it has never seen the test weeks"
     assert ndcg(tmp_path, "validation") == pytest.approx(ndcg(reranked, "validation"))
+    assert re.search(rf"validation weeks .*│ joint +│ +{ndcg(tmp_path, 'validation'):.4f} ", capsys.readouterr().out, re.DOTALL)
 
 
 def test_a_run_that_ranks_nothing_takes_no_reranker(command, words, capsys):

@@ -121,9 +121,9 @@ def test_a_selection_alone_is_reranked_alike_trusts_by_validation_weeks_and_show
     assert re.search(rf"validation weeks .*│ joint +│ +{ndcg(tmp_path, 'validation'):.4f} ", capsys.readouterr().out, re.DOTALL)
 
 
-def test_a_run_that_ranks_nothing_takes_no_reranker(command, words, capsys):
+def test_a_run_that_ranks_nothing_takes_no_reranker(command, words, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        command("train", *words, "stage=ratings", "reranker=boosted_trees")
+        command("train", *words, "stage=ratings", "reranker=boosted_trees", f"paths.run={tmp_path}")
     assert "stage=ratings predicts ratings and ranks nothing that could be reranked; give reranker=none" in capsys.readouterr().err
 
 

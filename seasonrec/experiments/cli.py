@@ -208,10 +208,10 @@ def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
     text: Hydra would read `users=1,2` as a sweep and `users=1e5` as a number.
     """
     words = list(arguments)
-    if name in ("train", "evaluate"):
+    if name == "train" and (own := [_run_in(word) for word in words if word.startswith("resume=") and word != "resume=null"]):
+        words += own  # one that names another folder beside is refused later
+    elif name in ("train", "evaluate"):
         words = [re.sub("^paths.run=(?!null$)", "hydra.run.dir=", word) for word in words]
-    if name == "train":
-        words += [_run_in(word) for word in words if word.startswith("resume=") and word != "resume=null"]
     if name == "check-data":
         words = _file_first(words)
     if name == "report":

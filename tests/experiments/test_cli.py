@@ -277,6 +277,11 @@ def test_a_run_can_be_told_its_folder_by_the_key_that_holds_it(verb):
     assert cli.rewrite(verb, ["paths.run=null"]) == ["paths.run=null"]
 
 
+def test_a_resumed_run_that_names_another_folder_keeps_that_word_for_the_error(tmp_path):
+    (tmp_path / "run.json").touch()
+    assert cli.rewrite("train", ["resume=.", "paths.run=mine"]) == ["resume=.", "paths.run=mine", "hydra.run.dir=."]
+
+
 def test_an_error_of_ours_is_one_line_and_status_two(recommend, capsys):
     recommend.job = raises(DataError("a.csv: no rows"))
     assert failure(capsys, "recommend", *GIVEN) == "error: a.csv: no rows\n"

@@ -25,6 +25,7 @@ class Truth:
         own_query, own_column: the candidates that each query's user had bought before [n_own].
         is_new: which truth items are not among them [n_truth].
         log_inclusion: of each candidate [C]; None for the whole catalogue. See `seasonrec.data.candidates`.
+        weight: how much each truth item counts [n_truth]; None: all alike.
     """
 
     query: Tensor
@@ -34,6 +35,7 @@ class Truth:
     own_column: Tensor
     is_new: Tensor
     log_inclusion: Tensor | None
+    weight: Tensor | None = None
 
 
 class Loss(Protocol):
@@ -63,17 +65,19 @@ def cross_entropy(scores: Tensor, truth: Truth, *, new_only: bool = False, focus
     focus q the gradient is that of Zhang and Sabuncu (2018), Generalized cross entropy loss, (1 - p^q) / q, of a mean weight of 1.
     """
     _compares(truth)
-    query, column = truth.query, truth.column
+    query, column, counts = truth.query, truth.column, truth.weight
     logits = scores
     if truth.log_inclusion is not None:
         logits = (scores - truth.log_inclusion).index_put_((query, column), scores[query, column])
     if new_only:
         # Finite: the gradient of a softmax over nothing but -inf, of a user who had bought all that was drawn, is NaN even at weight 0.
         logits = logits.index_put((truth.own_query, truth.own_column), logits.new_tensor(torch.finfo(logits.dtype).min))
-        query, column = query[truth.is_new], column[truth.is_new]
+        query, column, counts = query[truth.is_new], column[truth.is_new], None if counts is None else counts[truth.is_new]
     if not len(query):
         return scores.sum() * 0
     weight = torch.bincount(query, minlength=len(scores))[query].to(scores.dtype).rsqrt()
+    if counts is not None:
+        weight = weight * counts
     log_probability = scores[query, column] - logits.logsumexp(1)[query]
     height = log_probability.detach()
     weight = weight * (focus * (height - height.max())).exp()  # the greatest is 1, so that not all of them can vanish
@@ -95,7 +99,8 @@ def bpr(scores: Tensor, truth: Truth) -> Tensor:
     negative = torch.randint(scores.shape[1], (len(truth.query),), device=scores.device)
     keep = ~bought[truth.query, negative]
     gap = scores[truth.query, truth.column] - scores[truth.query, negative]
-    return -(F.logsigmoid(gap) * keep).sum() / keep.sum().clamp(min=1)
+    counts = keep if truth.weight is None else keep * truth.weight
+    return -(F.logsigmoid(gap) * counts).sum() / counts.sum().clamp(min=1)
 
 
 def _compares(truth: Truth) -> None:
@@ -115,7 +120,10 @@ def squared_error(scores: Tensor, truth: Truth) -> Tensor:
     """
     if truth.rating is None:
         raise DataError("squared_error: the data have no ratings; choose another loss for this task in loss.terms, or take loss=default")
-    return F.mse_loss(scores[truth.query, truth.column], truth.rating)
+    found = scores[truth.query, truth.column]
+    if truth.weight is None:
+        return F.mse_loss(found, truth.rating)
+    return (truth.weight * F.mse_loss(found, truth.rating, reduction="none")).sum() / truth.weight.sum()
 
 
 class CrossEntropy:

@@ -3,6 +3,7 @@
 import os
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from seasonrec.heads.head import Sizes
 from seasonrec.schema import WEEK
 from seasonrec.seasons.calendar import Calendar
 from seasonrec.seasons.context import SeasonContext
+from seasonrec.seasons.in_season import SeasonLabels
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +107,7 @@ class SmallShop:
 
     def with_timeline(self, timeline):
         """The same shop with another past, and nothing kept of the old one."""
-        batcher = Batcher(Moments(self.season, self.batcher.moments._pool), SimilarUsers(k=4), self.batcher._words)
+        batcher = Batcher(Moments(self.season, self.batcher.moments._pool), SimilarUsers(k=4), self.batcher._words, self.batcher.in_season)
         return SmallShop(timeline, self.season, self.texts, batcher, self.sizes)
 
     def batch(self, week=100, users=(0, 4, 12, -1, 7), candidates=None):
@@ -140,7 +142,9 @@ def small_shop_of(encoder):
     texts = CatalogueTexts(encoder, item_texts, user_texts, n_fresh=6)
     season = SeasonContext(Calendar(), n_harmonics=2)
     says = lambda users, time: [f"user {user}" for user in users.tolist()]
-    batcher = Batcher(Moments(season, TextPool(texts.of_item.numpy(), texts.find_neighbours(3))), SimilarUsers(k=4), says)
+    rows = np.arange(timeline.n_items)
+    in_season = partial(SeasonLabels.by, group=rows, unlabelled=rows == 0, min_triples=5)
+    batcher = Batcher(Moments(season, TextPool(texts.of_item.numpy(), texts.find_neighbours(3))), SimilarUsers(k=4), says, in_season)
     moments = batcher.moments
     sizes = Sizes(timeline.n_users, timeline.n_items, texts.d_text, moments.d_season, moments.d_demand)
     return SmallShop(timeline, season, texts, batcher, sizes)

@@ -11,11 +11,11 @@ from seasonrec.errors import ConfigError, DataError
 from seasonrec.losses import CrossEntropy, JointLoss, Truth, bpr, cross_entropy, squared_error
 
 
-def truth_of(pairs, own=(), rating=None, log_inclusion=None):
+def truth_of(pairs, own=(), rating=None, log_inclusion=None, weight=None):
     """Truth of (query, column) pairs, and of those that the users had bought before."""
     (query, column), (own_query, own_column) = (torch.tensor(list(p), dtype=torch.int64).reshape(-1, 2).T for p in (pairs, own))
     is_new = torch.tensor([pair not in set(own) for pair in pairs], dtype=torch.bool)
-    return Truth(query, column, rating, own_query, own_column, is_new, log_inclusion)
+    return Truth(query, column, rating, own_query, own_column, is_new, log_inclusion, weight)
 
 
 @pytest.fixture
@@ -159,6 +159,31 @@ def test_a_focus_on_truth_that_is_all_but_impossible_stays_finite():
     assert scores.grad.isfinite().all()
 
 
+COUNTS = torch.tensor([1, 2, 1, 1, 3, 1, 1, 2, 1.5])
+
+
+@pytest.mark.parametrize("new_only", [False, True])
+def test_what_counts_more_weighs_more_among_all(scores, new_only):
+    alone = [
+        (cross_entropy(scores, truth_of([pair], OWN), new_only=new_only).item(), float(count), pair)
+        for pair, count in zip(PAIRS, COUNTS, strict=True)
+        if not (new_only and pair in OWN)
+    ]
+    in_basket = [sum(q == query for _, _, (q, _) in alone) for _, _, (query, _) in alone]
+    weights = [count / np.sqrt(n) for (_, count, _), n in zip(alone, in_basket, strict=True)]
+    expected = np.average([term for term, _, _ in alone], weights=weights)
+    assert cross_entropy(scores, truth_of(PAIRS, OWN, weight=COUNTS), new_only=new_only).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, bpr, squared_error])
+def test_what_counts_alike_counts_as_without_weights(scores, loss):
+    found = []
+    for weight in (None, torch.full((len(PAIRS),), 3.0)):
+        torch.manual_seed(0)
+        found.append(loss(scores, truth_of(PAIRS, OWN, torch.arange(9.0, dtype=torch.float64), weight=weight)))
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("new", [-0.1, 1.5, float("nan")])
 def test_a_share_outside_0_to_1_is_refused(new):
     with pytest.raises(ConfigError, match=r"new is .*, wanted a share in \[0, 1\]"):
@@ -183,6 +208,19 @@ def test_bpr_is_that_of_a_loop_with_the_same_negatives(scores, seed):
     assert ours.item() == pytest.approx(np.mean(terms))
 
 
+def test_bpr_of_what_counts_twice_is_that_of_two(scores):
+    pairs, counts = [(0, 6), (1, 3), (2, 8)], torch.tensor([1.0, 2.0, 1.0])
+    terms = []
+    for pair in pairs:
+        torch.manual_seed(3)
+        negatives = torch.randint(12, (3,)).tolist()
+        negative = negatives[pairs.index(pair)]
+        terms.append(-np.log(1 / (1 + np.exp(-(scores[pair] - scores[pair[0], negative]).item()))))
+        assert (pair[0], negative) not in {*pairs, *OWN}, "or it would not count"
+    torch.manual_seed(3)
+    assert bpr(scores, truth_of(pairs, OWN, weight=counts)).item() == pytest.approx(np.average(terms, weights=[1, 2, 1]))
+
+
 def test_bpr_with_nothing_left_to_compare_is_0():
     scores = torch.randn(1, 2, requires_grad=True)
     loss = bpr(scores, truth_of([(0, 0)], [(0, 1)]))
@@ -195,6 +233,13 @@ def test_squared_error_is_that_of_scikit_learn(scores):
     rating = torch.tensor([1, 5, 3, 3, 4, 2, 5, 1, 4], dtype=torch.float64)
     predicted = [scores[pair].item() for pair in PAIRS]
     assert squared_error(scores, truth_of(PAIRS, rating=rating)).item() == pytest.approx(mean_squared_error(rating, predicted))
+
+
+def test_squared_error_of_what_counts_more_is_that_of_scikit_learn(scores):
+    rating = torch.tensor([1, 5, 3, 3, 4, 2, 5, 1, 4], dtype=torch.float64)
+    predicted = [scores[pair].item() for pair in PAIRS]
+    expected = mean_squared_error(rating, predicted, sample_weight=COUNTS)
+    assert squared_error(scores, truth_of(PAIRS, rating=rating, weight=COUNTS)).item() == pytest.approx(expected)
 
 
 def test_squared_error_without_ratings_names_the_key_to_change(scores):

@@ -22,9 +22,11 @@ from seasonrec.data.promotions import Promotions
 from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import AsOf, Histories, Queries
 from seasonrec.data.user_words import UserWords
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.schema import DAY, WEEK
 from seasonrec.seasons.context import SeasonContext
+from seasonrec.seasons.in_season import SeasonLabels
+from seasonrec.seasons.phase import week_of_year
 from seasonrec.shares import Share, n_processes
 
 # Weekly keep rates of a user's own purchases: none fades, half-lives of 34, 10 and 3 weeks.
@@ -108,7 +110,7 @@ class Whole:
 
     Args:
         share: which of the queries the batch has.
-        truth_query, truth_column, truth_rating: each bought item [n_truth].
+        truth_query, truth_column, truth_rating, truth_weight: each bought item [n_truth].
         own_query, own_column: the candidates that each query's user had bought before [n_own].
     """
 
@@ -116,6 +118,7 @@ class Whole:
     truth_query: Tensor
     truth_column: Tensor
     truth_rating: Tensor | None
+    truth_weight: Tensor | None
     own_query: Tensor
     own_column: Tensor
 
@@ -131,6 +134,7 @@ class Batch:
         similar: the mean decayed purchases of each candidate by the users who are most like each one [B, C]; see `SimilarUsers`.
         usual: the same of all users [C].
         truth_query, truth_column, truth_rating: each bought item [n_truth]; empty where it is not known, e.g. when serving.
+        truth_weight: how much each of them counts where it is learnt from [n_truth]; None: all alike.
         user_words: what is known of each user in words [B]; None where no head reads it.
         whole: the queries of all processes, where several learn together; None: the batch is the whole.
     """
@@ -145,6 +149,7 @@ class Batch:
     truth_query: Tensor
     truth_column: Tensor
     truth_rating: Tensor | None
+    truth_weight: Tensor | None = None
     user_words: Sequence[str] | None = None
     whole: Whole | None = None
 
@@ -325,10 +330,17 @@ class Batcher:
     Args:
         similar: finds the users whose purchases are most like a user's.
         words: says what is known of a user; None where no head reads it.
+        in_season: (user, item, time) of events -> which items are in season when; None where nobody asks, `Dataset.labels` else.
     """
 
-    def __init__(self, moments: Moments, similar: SimilarUsers | None = None, words: UserWords | None = None):
-        self.moments, self._similar, self._words = moments, similar or SimilarUsers(), words
+    def __init__(
+        self,
+        moments: Moments,
+        similar: SimilarUsers | None = None,
+        words: UserWords | None = None,
+        in_season: Callable[[NDArray, NDArray, NDArray], SeasonLabels] | None = None,
+    ):
+        self.moments, self._similar, self._words, self.in_season = moments, similar or SimilarUsers(), words, in_season
 
     def batch(
         self,
@@ -386,7 +398,8 @@ class Batcher:
             batch,
             truth_query=torch.from_numpy(queries.truth_query),
             truth_column=torch.from_numpy(_columns(candidates, now.n_items)[queries.truth_item]),
-            truth_rating=None if queries.truth_rating is None else torch.from_numpy(queries.truth_rating),
+            truth_rating=_tensor(queries.truth_rating),
+            truth_weight=_tensor(queries.truth_weight),
         )
 
     def share_of(self, queries: Queries, now: AsOf, candidates: Candidates | None = None, histories: Histories | None = None) -> Batch:
@@ -401,11 +414,16 @@ class Batcher:
             share=share,
             truth_query=torch.from_numpy(queries.truth_query),
             truth_column=torch.from_numpy(column[queries.truth_item]),
-            truth_rating=None if queries.truth_rating is None else torch.from_numpy(queries.truth_rating),
+            truth_rating=_tensor(queries.truth_rating),
+            truth_weight=_tensor(queries.truth_weight),
             own_query=torch.from_numpy(pairs.pair_query[listed]),
             own_column=torch.from_numpy(column[pairs.pair_item[listed]]),
         )
         return replace(batch, whole=whole, history=replace(batch.history, known=batch.history.known & share.counts))
+
+
+def _tensor(values: NDArray | None) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values)
 
 
 def _columns(candidates: Candidates | None, n_items: int) -> NDArray[np.int64]:
@@ -452,6 +470,11 @@ class TrainingBatches(IterableDataset):
         n_queries: an epoch's, the same share of each week's, rounded up; None for all of them.
         users: the share of users that is learnt from, rounded up, drawn by the seed.
         shared: whether processes that learn together take a share of each batch; otherwise this one has the whole of it.
+        in_season: how much more than others a purchase counts whose item is in season then, by what was known at the cut-off.
+
+    Raises:
+        DataError: nobody bought anything in these weeks.
+        ConfigError: purchases in season are to count more, and the batcher does not know which ones these are.
     """
 
     def __init__(
@@ -466,6 +489,7 @@ class TrainingBatches(IterableDataset):
         n_queries: int | None = None,
         users: float = 1.0,
         shared: bool = True,
+        in_season: float = 0.0,
     ):
         self._past, self._batcher, self._sampler, self._seed, self._shared = past, batcher, sampler, seed, shared
         self._queries = _of_some_users(past.queries(weeks), past.n_users, users, seed)
@@ -476,6 +500,8 @@ class TrainingBatches(IterableDataset):
                 f"training: no queries in weeks {weeks.start}..{weeks.stop - 1}: nobody who had bought before bought anything in them;"
                 " if these are the data's first weeks, begin the validation weeks later (data.split or eval.split)"
             )
+        if in_season:
+            self._queries = replace(self._queries, truth_weight=1 + np.float32(in_season) * self._in_season())
         week = self._queries.week
         self._starts = np.flatnonzero(np.append(True, week[1:] != week[:-1]))
         share = min(1, (n_queries or len(week)) / len(week))
@@ -484,6 +510,14 @@ class TrainingBatches(IterableDataset):
 
     def __len__(self) -> int:
         return int(self._n_parts.sum())
+
+    def _in_season(self) -> NDArray[np.bool_]:
+        """Which of what was bought was in season, [n_truth]."""
+        if self._batcher.in_season is None:
+            raise ConfigError("sampling.in_season: this batcher was not told which items are in season; give Batcher(in_season=...)")
+        user, item, time, _ = self._past.events()
+        labels, queries = self._batcher.in_season(user, item, time), self._queries
+        return labels.in_season[labels.group[queries.truth_item], week_of_year(queries.time + FOURTH_DAY)[queries.truth_query]]
 
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng([self._seed, self.epoch])

@@ -15,6 +15,7 @@ from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
 from seasonrec.schema import DAY, ITEM, RATING, START, TEXT, TIME, USER, WEEK, day_of
 from seasonrec.seasons.calendar import Calendar
+from seasonrec.seasons.in_season import SeasonLabels
 
 MIN_WEEKS: Final = 12  # below, there is nothing to learn from, select by and test on
 LAST_YEAR_WEEKS: Final = 60  # a year, and the eight weeks that an automatic split tests on
@@ -200,7 +201,20 @@ class Dataset:
     @cached_property
     def season_group(self) -> NDArray[np.int64]:
         """The group whose season each item shares, [n_items]: itself, or e.g. its product type."""
-        return self.items[self.season_level].fill_null("").rank("dense").to_numpy().astype(np.int64) - 1
+        return self._season_names.rank("dense").to_numpy().astype(np.int64) - 1
+
+    def labels(self, user: NDArray, item: NDArray, time: NDArray) -> SeasonLabels:
+        """Which items are in season when, by some events; those whose group is unknown (an empty `season_level`) stay unlabelled.
+
+        Args:
+            user, item, time: of each event [n].
+        """
+        unknown = (self._season_names == "").to_numpy()
+        return SeasonLabels.by(user, item, time, group=self.season_group, unlabelled=unknown, min_triples=self.season_min_triples)
+
+    @property
+    def _season_names(self) -> pl.Series:
+        return self.items[self.season_level].fill_null("")
 
 
 def rows_of(ids: pl.Series, table: pl.Series) -> NDArray[np.int64]:

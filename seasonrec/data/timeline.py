@@ -271,6 +271,7 @@ class Queries:
     truth_item: Rows
     time: Int  # the week's first second
     truth_rating: Float | None = None  # the mean rating that the user gave in the week; None where the timeline has no ratings
+    truth_weight: Float | None = None  # how much each counts where it is learnt from; None: all alike
 
     def __len__(self) -> int:
         return len(self.user)
@@ -280,8 +281,8 @@ class Queries:
         sizes = np.diff(self.truth_starts)[rows]
         starts = np.append(0, np.cumsum(sizes))
         source = np.repeat(self.truth_starts[:-1][rows] - starts[:-1], sizes) + np.arange(starts[-1])
-        rating = None if self.truth_rating is None else self.truth_rating[source]
-        return Queries(self.user[rows], self.week[rows], starts, self.truth_item[source], self.time[rows], rating)
+        rating, weight = (None if each is None else each[source] for each in (self.truth_rating, self.truth_weight))
+        return Queries(self.user[rows], self.week[rows], starts, self.truth_item[source], self.time[rows], rating, weight)
 
     @property
     def truth_query(self) -> Int:

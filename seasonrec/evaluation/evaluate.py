@@ -14,10 +14,10 @@ from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
 from seasonrec.evaluation.bootstrap import bootstrap_means, interval, of_enough_users
 from seasonrec.evaluation.calibration import Platt
-from seasonrec.evaluation.labels import SeasonLabels
 from seasonrec.evaluation.lists import Lists
 from seasonrec.evaluation.slices import slices
 from seasonrec.metrics import METRICS
+from seasonrec.seasons.in_season import SeasonLabels
 
 Float = NDArray[np.float64]
 LONGEST = max(metric.k for metric in METRICS.values())

@@ -1,7 +1,4 @@
-"""Which items are in season in which week of the year: labels for evaluation only, no model may read them."""
-
-from dataclasses import dataclass
-from typing import Final
+"""Which items are in season in which week of the year, by the whole file: for evaluation only, no model may read it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,56 +6,14 @@ from numpy.typing import NDArray
 from seasonrec.data.dataset import Dataset
 from seasonrec.data.timeline import Queries
 from seasonrec.schema import DAY
-from seasonrec.seasons.phase import N_WEEKS, week_of_year
-
-MIN_LIFT: Final = 2.0
-HALF_WINDOW: Final = 2  # weeks on either side
-
-
-@dataclass(frozen=True)
-class SeasonLabels:
-    """In season, off season, or neither (too rarely bought to tell), for each group of items and week of the year.
-
-    Args:
-        group: the group of each item [n_items], e.g. the item itself or its product type.
-        in_season, off_season: [n_groups, 52]; never both.
-    """
-
-    group: NDArray[np.int64]
-    in_season: NDArray[np.bool_]
-    off_season: NDArray[np.bool_]
+from seasonrec.seasons.in_season import SeasonLabels
 
 
 def season_labels(dataset: Dataset) -> SeasonLabels:
-    """The benchmark's labels, made from the whole file (test weeks too).
-
-    Distinct (user, group, week of year), years pooled, are summed over a circular window of five weeks. A group's lift is its
-    share of all triples in that window over its share of the year; in season means a lift of 2 or more. Groups with fewer than
-    `dataset.season_min_triples`, and items whose group is unknown (an empty `season_level`), stay unlabelled; they still count
-    in the share's denominator.
-    """
-    group, t = dataset.season_group, dataset.timeline
-    n_groups = int(group.max(initial=-1)) + 1
-    triples = np.unique((t.user * np.int64(n_groups) + group[t.item]) * N_WEEKS + week_of_year(t.time))
-    counts = np.bincount(triples % (n_groups * N_WEEKS), minlength=n_groups * N_WEEKS).reshape(n_groups, N_WEEKS)
-    labelled = counts.sum(1) >= dataset.season_min_triples
-    labelled[group[_groupless(dataset)]] = False
-    in_season = (lift(counts) >= MIN_LIFT) & labelled[:, None]
-    return SeasonLabels(group, in_season, labelled[:, None] & ~in_season)
-
-
-def lift(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How many times its yearly share each group takes around each week of the year, [n_groups, 52]; 0 where nothing is sold."""
-    window = np.stack([np.roll(counts, shift, axis=1) for shift in range(-HALF_WINDOW, HALF_WINDOW + 1)]).sum(0)
-    share = window / np.maximum(window.sum(0), 1)
-    yearly = counts.sum(1, keepdims=True) / max(counts.sum(), 1)
-    return share / np.where(yearly > 0, yearly, 1)
+    """The benchmark's labels, made from the whole file (test weeks too); see `SeasonLabels.by`."""
+    return dataset.labels(dataset.timeline.user, dataset.timeline.item, dataset.timeline.time)
 
 
 def fourth_day(queries: Queries) -> NDArray[np.int64]:
     """The first second of the fourth day of each query's week, which gives the query its month and week of the year, [n]."""
     return queries.time + 3 * DAY
-
-
-def _groupless(dataset: Dataset) -> NDArray[np.bool_]:
-    return (dataset.items[dataset.season_level].fill_null("") == "").to_numpy()

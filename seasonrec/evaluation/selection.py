@@ -5,10 +5,10 @@ import pytorch_lightning as lightning
 
 from seasonrec.data.timeline import Queries, Timeline
 from seasonrec.evaluation.evaluate import evaluate
-from seasonrec.evaluation.labels import SeasonLabels
 from seasonrec.evaluation.ranking import rank
 from seasonrec.evaluation.scorer import Scorer
 from seasonrec.evaluation.tables import SELECTION, selection_score
+from seasonrec.seasons.in_season import SeasonLabels
 
 METRIC = "validation/selection"
 

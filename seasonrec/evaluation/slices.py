@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seasonrec.data.timeline import Queries, Timeline
-from seasonrec.evaluation.labels import SeasonLabels, fourth_day
+from seasonrec.evaluation.labels import fourth_day
+from seasonrec.seasons.in_season import SeasonLabels
 from seasonrec.seasons.phase import week_of_year
 
 FEW_SHOTS: Final = {"0": (0, 0), "1": (1, 1), "2-5": (2, 5)}  # purchases of an item that there are to learn from, from and to

@@ -130,7 +130,8 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
     reranker = cfg.get("reranker")
     if reranker:
         resolve(reranker["_target_"], "reranker")  # a run may be loaded where the package that it needs is missing
-    return Joint(model, Batcher(moments, similar or similar_users_of(cfg), words), loss, instantiate(reranker))
+    batcher = Batcher(moments, similar or similar_users_of(cfg), words, dataset.labels)
+    return Joint(model, batcher, loss, instantiate(reranker))
 
 
 def _training_weeks(cfg: DictConfig, dataset: Dataset) -> int:

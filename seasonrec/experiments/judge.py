@@ -22,7 +22,7 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.errors import DataError
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import Evaluation, evaluate, means
-from seasonrec.evaluation.labels import SeasonLabels, fourth_day, season_labels
+from seasonrec.evaluation.labels import fourth_day, season_labels
 from seasonrec.evaluation.lists import Lists, read_lists, write_lists
 from seasonrec.evaluation.ranking import rank
 from seasonrec.evaluation.scorer import Scorer
@@ -31,6 +31,7 @@ from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import HEADLINES, leaderboard
 from seasonrec.schema import DAY
 from seasonrec.seasons.calendar import Calendar
+from seasonrec.seasons.in_season import SeasonLabels
 
 log = logging.getLogger(__name__)
 SPLITS = ("validation", "test")

@@ -24,6 +24,8 @@ class Sampling:
         n_queries: an epoch's, drawn anew for each; None for all of them. So an epoch is as long for a large shop as for a small one.
         batch_size: queries a batch, all of one week.
         candidates: what the softmax runs over; None: the truth alone, for losses that compare no items, such as that of ratings.
+        in_season: how much more a purchase counts whose item is in season in its week, at least 0: by what was known at the cut-off, it has
+            twice its yearly share then. The season weighs more so, in lists and at the cost of others.
         skip_weeks: weeks at the very beginning of the data that are history only.
     """
 
@@ -32,12 +34,14 @@ class Sampling:
     n_queries: int | None = 10_000
     batch_size: int = 64
     candidates: CandidateSampler | None = field(default_factory=CandidateSampler)
+    in_season: float = 0.0
     skip_weeks: int = 4
 
     def __post_init__(self) -> None:
         for name in ("n_weeks", "n_queries", "batch_size"):
             if (value := getattr(self, name)) is not None:
                 bounded(f"sampling.{name}", value, 1)
+        bounded("sampling.in_season", self.in_season, 0)
         if not 0 < self.users <= 1:
             raise ConfigError(f"sampling.users is {self.users}, wanted a share of users above 0, at most 1")
 
@@ -66,6 +70,7 @@ class QueryData(pl.LightningDataModule):
             seed=seed,
             n_queries=sampling.n_queries,
             users=sampling.users,
+            in_season=sampling.in_season,
         )
 
     def train_dataloader(self) -> DataLoader:

@@ -177,4 +177,5 @@ def truth_of(batch: Batch) -> Truth:
         own_column=own_column,
         is_new=is_new,
         log_inclusion=batch.log_inclusion,
+        weight=truth.truth_weight,
     )

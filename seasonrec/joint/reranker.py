@@ -98,6 +98,7 @@ class Lists:
         features: [n, d].
         score: the joint model's [n].
         bought: [n].
+        counts: how much each bought item counts in its list [n].
         own: whether the user had had the item [n].
         stands_for: how many candidates of its list each row stands for, 1 of what was bought [n].
         size: rows of each list [n_lists].
@@ -107,6 +108,7 @@ class Lists:
     features: NDArray[np.float32]
     score: NDArray[np.float32]
     bought: NDArray[np.bool_]
+    counts: NDArray[np.float32]
     own: NDArray[np.bool_]
     stands_for: NDArray[np.float32]
     size: NDArray[np.int64]
@@ -126,6 +128,7 @@ class Lists:
             self.features[again],
             self.score[again],
             self.bought[again],
+            self.counts[again],
             self.own[again],
             self.stands_for[again],
             size=np.bincount(query[again], minlength=len(self.size))[has],
@@ -136,12 +139,12 @@ class Lists:
     def gradients(self, score: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """First and second derivatives of the cross-entropy of softmax over each list, by the score of each row, [n] each.
 
-        A bought item's term weighs 1 / sqrt(n bought in the list), as in `losses.cross_entropy`. To the second a quarter of the
-        terms' weight is added: where the model was sure and wrong it is 0, and a leaf's step, their quotient, would have no end.
+        A bought item's term weighs what it counts / sqrt(n bought in the list), as in `losses.cross_entropy`. To the second a quarter
+        of the terms' weight is added: where the model was sure and wrong it is 0, and a leaf's step, their quotient, would have no end.
         """
         first = np.cumsum(self.size) - self.size
         of_list = lambda values: np.repeat(values, self.size)
-        term = self.bought * of_list(self.weight / np.sqrt(np.add.reduceat(self.bought.astype(float), first)))
+        term = self.bought * self.counts * of_list(self.weight / np.sqrt(np.add.reduceat(self.bought.astype(float), first)))
         share = self.stands_for * np.exp(score - of_list(np.maximum.reduceat(score, first)))
         share /= of_list(np.add.reduceat(share, first))
         expected = of_list(np.add.reduceat(term, first)) * share
@@ -282,6 +285,7 @@ class BoostedTrees:
             seed=seed,
             n_queries=n_queries,
             users=sampling.users,
+            in_season=sampling.in_season,
             shared=False,
         )
         rng = np.random.default_rng(seed)
@@ -326,9 +330,10 @@ class BoostedTrees:
     def _drawn(self, batch: Batch, scores: Scores, rng: np.random.Generator) -> Lists:
         """The candidates of a batch that are learnt from; only of queries with a bought one."""
         rows, n = rows_of(batch, scores, self._n_best, self._demand), len(batch.user)
-        truth = torch.zeros(scores.total.shape, dtype=torch.bool)
-        truth[batch.truth_query.cpu(), batch.truth_column.cpu()] = True
-        bought, query = truth[rows.query.cpu(), rows.item.cpu()].numpy(), rows.query.cpu().numpy()
+        counts = torch.zeros(scores.total.shape)
+        counts[batch.truth_query.cpu(), batch.truth_column.cpu()] = 1.0 if batch.truth_weight is None else batch.truth_weight.cpu()
+        count, query = counts[rows.query.cpu(), rows.item.cpu()].numpy(), rows.query.cpu().numpy()
+        bought = count > 0
         n_bought, n_rows = np.bincount(query[bought], minlength=n), np.bincount(query, minlength=n)
         share = np.minimum(self._n_negatives / np.maximum(n_rows - n_bought, 1), 1)[query]
         kept = np.flatnonzero((n_bought > 0)[query] & (bought | (rng.random(len(query)) < share)))
@@ -337,6 +342,7 @@ class BoostedTrees:
             rows.features.cpu().numpy()[kept],
             rows.score.cpu().numpy()[kept],
             bought[kept],
+            count[kept],
             rows.own.cpu().numpy()[kept],
             np.where(bought, 1, 1 / share).astype(np.float32)[kept],
             size,

@@ -1,6 +1,7 @@
 """Batches: made of the past only, and exactly what they say."""
 
 from dataclasses import fields
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,7 @@ from seasonrec.data.batches import (
 from seasonrec.data.candidates import CandidateSampler
 from seasonrec.data.promotions import Promotions
 from seasonrec.data.timeline import Timeline
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.schema import DAY, WEEK
 
 
@@ -398,6 +399,46 @@ def test_without_ratings_there_are_none(small_shop):
     t = small_shop.timeline
     plain = Timeline(t.user, t.item, t.time, n_users=13, n_items=32, week_zero=t.week_zero)
     assert next(iter(training(small_shop, past=plain.at_week(90)))).truth_rating is None
+
+
+def seasonal(shop, past=None, weight=0.5):
+    past = past or shop.timeline.at_week(90)
+    return TrainingBatches(past, range(70, 90), shop.batcher, batch_size=9, sampler=CandidateSampler(None), seed=0, in_season=weight)
+
+
+def test_what_is_bought_in_season_counts_more(small_shop):
+    t, cutoff = small_shop.timeline, small_shop.timeline.start_of(90)
+    known = t.time < cutoff
+    labels = small_shop.batcher.in_season(t.user[known], t.item[known], t.time[known])
+    counts = []
+    for batch in seasonal(small_shop):
+        day = datetime.fromtimestamp(batch.moment.time + 3 * DAY, UTC)
+        week = min((day.timetuple().tm_yday - 1) // 7, 51)
+        expected = [1.5 if labels.in_season[item, week] else 1 for item in batch.truth_items().tolist()]
+        assert batch.truth_weight.tolist() == expected
+        counts += expected
+    assert 0 < counts.count(1.5) < len(counts) / 2
+
+
+def test_which_is_in_season_is_not_learnt_from_the_future(small_shop):
+    t = small_shop.timeline
+    future = t.time >= t.start_of(90)
+    moved = Timeline(
+        t.user, np.where(future, (t.item + 7) % 30, t.item), t.time, n_users=13, n_items=32, week_zero=t.week_zero, rating=t.rating
+    )
+    other = seasonal(small_shop.with_timeline(moved), moved.at_week(90))
+    for one, same in zip(seasonal(small_shop), other, strict=True):
+        torch.testing.assert_close(one.truth_weight, same.truth_weight)
+
+
+def test_where_all_purchases_count_alike_there_are_no_weights(small_shop):
+    assert all(batch.truth_weight is None for batch in training(small_shop))
+
+
+def test_a_batcher_that_does_not_know_the_season_cannot_weigh_by_it(small_shop):
+    small_shop.batcher.in_season = None
+    with pytest.raises(ConfigError, match=r"sampling\.in_season: this batcher was not told .* Batcher\(in_season=\.\.\.\)"):
+        seasonal(small_shop)
 
 
 def test_weeks_that_are_not_over_are_refused(small_shop):

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from seasonrec.data.dataset import Dataset, Split
-from seasonrec.evaluation.labels import fourth_day, lift, season_labels
+from seasonrec.evaluation.labels import fourth_day, season_labels
 from seasonrec.schema import DAY, WEEK, as_events
 
 
@@ -53,16 +53,6 @@ def test_items_of_unknown_type_are_unlabelled_however_often_they_are_bought(shop
     unknown = labels.group[shop.items["type"].is_null().to_numpy()]
     assert not labels.in_season[unknown].any()
     assert not labels.off_season[unknown].any()
-
-
-def test_lift_is_the_share_of_the_window_over_the_share_of_the_year():
-    counts = np.zeros((2, 52), int)
-    counts[0, 51] = 10
-    counts[1] = 1
-    # Around week 1 (weeks 51, 0, 1, 2, 3) there are 10 + 5 triples, in the year 10 + 52.
-    assert lift(counts)[0, 1] == pytest.approx((10 / 15) / (10 / 62))
-    assert lift(counts)[1, 1] == pytest.approx((5 / 15) / (52 / 62))
-    assert lift(counts)[0, 2] == 0
 
 
 def test_the_same_week_of_two_years_counts_a_user_once():

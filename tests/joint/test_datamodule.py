@@ -41,6 +41,11 @@ def test_no_weeks_or_no_queries_are_an_error(name):
         Sampling(**{name: 0})
 
 
+def test_purchases_in_season_cannot_count_less():
+    with pytest.raises(ConfigError, match=r"sampling\.in_season is -0\.5, wanted at least 0"):
+        Sampling(in_season=-0.5)
+
+
 @pytest.mark.parametrize("share", [0, 1.5])
 def test_no_users_or_more_than_all_are_an_error(share):
     with pytest.raises(ConfigError, match=rf"sampling\.users is {share}, wanted a share of users above 0, at most 1"):

@@ -13,7 +13,6 @@ from seasonrec.data.batches import N_PAIR_FEATURES, N_USER_FEATURES
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.evaluate import evaluate
-from seasonrec.evaluation.labels import SeasonLabels
 from seasonrec.evaluation.ranking import rank
 from seasonrec.heads.cf import Factors, Repeat
 from seasonrec.heads.content import ProfileText
@@ -25,6 +24,7 @@ from seasonrec.joint.module import truth_of
 from seasonrec.joint.reranker import BoostedTrees, rows_of
 from seasonrec.joint.scorer import JointScorer
 from seasonrec.losses import cross_entropy
+from seasonrec.seasons.in_season import SeasonLabels
 
 HEADS = {"seasonal": AsOfDemand, "cf": Factors, "repeat": Repeat, "content": ProfileText}
 WEEK_NOW, USERS = 95, np.array([3, -1, 12, 0])
@@ -176,10 +176,10 @@ def test_what_the_trees_say_orders_the_candidates(small_shop, asked):
         torch.testing.assert_close(differences, differences[:1].expand_as(differences), atol=1e-5, rtol=0)
 
 
-def lists_of(shop, **options):
+def lists_of(shop, in_season=0.0, **options):
     """What a reranker learns from."""
-    past = shop.timeline.at_week(WEEK_NOW)
-    return BoostedTrees(**SMALL | options).lists(scorer_of(shop), past, SAMPLING.weeks(past), None, SAMPLING, 0)
+    past, sampling = shop.timeline.at_week(WEEK_NOW), replace(SAMPLING, in_season=in_season)
+    return BoostedTrees(**SMALL | options).lists(scorer_of(shop), past, sampling.weeks(past), None, sampling, 0)
 
 
 def split(values, size):
@@ -212,7 +212,7 @@ def test_lists_without_own_items_are_learnt_from_once_more(small_shop):
     assert 0 < len(wanted) < n_lists
     np.testing.assert_array_equal(both.size, [*alone.size, *map(len, wanted)])
     np.testing.assert_array_equal(both.weight, np.float32([1] * n_lists + [0.3] * len(wanted)))
-    for name in ("features", "score", "bought", "own", "stands_for"):
+    for name in ("features", "score", "bought", "counts", "own", "stands_for"):
         values = getattr(alone, name)
         np.testing.assert_array_equal(getattr(both, name), np.concatenate([values, values[again]]))
 
@@ -233,15 +233,25 @@ def test_those_that_are_drawn_of_what_was_not_bought_stand_for_all(small_shop):
     assert all(most in (1, pytest.approx(size / 3)) for size, most in of_list), "3 of so many stand for a third of them each"
 
 
-def test_derivatives_are_those_of_the_cross_entropy(small_shop):
-    lists = lists_of(small_shop, n_negatives=3, new=0.3)
+def test_what_is_in_season_counts_more_in_its_list(small_shop):
+    alike, more = lists_of(small_shop), lists_of(small_shop, in_season=0.5)
+    assert set(alike.counts[alike.bought]) == {1}
+    assert set(more.counts[more.bought]) == {1, 1.5}
+    assert not more.counts[~more.bought].any()
+    np.testing.assert_array_equal(more.bought, alike.bought)
+
+
+@pytest.mark.parametrize("in_season", [0.0, 0.5])
+def test_derivatives_are_those_of_the_cross_entropy(small_shop, in_season):
+    lists = lists_of(small_shop, in_season=in_season, n_negatives=3, new=0.3)
     score = torch.tensor(lists.score, dtype=torch.float64, requires_grad=True)
     loss, at = torch.zeros((), dtype=torch.float64), 0
     for size, weight in zip(lists.size, lists.weight, strict=True):
         rows = slice(at, at + size)
         logits = score[rows] + torch.tensor(lists.stands_for[rows]).double().log()
         bought = torch.from_numpy(lists.bought[rows])
-        loss = loss + float(weight) / bought.sum().sqrt() * (logits.logsumexp(0) - score[rows][bought]).sum()
+        counts = torch.from_numpy(lists.counts[rows])[bought]
+        loss = loss + float(weight) / bought.sum().sqrt() * (counts * (logits.logsumexp(0) - score[rows][bought])).sum()
         at += size
     (wanted,) = torch.autograd.grad(loss, score, create_graph=True)
     first, second = lists.gradients(lists.score.astype(np.float64))
@@ -249,7 +259,7 @@ def test_derivatives_are_those_of_the_cross_entropy(small_shop):
     for row in range(0, len(score), 211):
         (curvature,) = torch.autograd.grad(wanted[row], score, retain_graph=True)
         weight = np.repeat(lists.weight / np.sqrt(np.add.reduceat(lists.bought, np.cumsum(lists.size) - lists.size)), lists.size)[row]
-        assert second[row] == pytest.approx(float(curvature[row]) + lists.bought[row] * weight / 4, abs=1e-6)
+        assert second[row] == pytest.approx(float(curvature[row]) + lists.counts[row] * weight / 4, abs=1e-6)
 
 
 def test_the_gradient_is_that_of_the_model_s_own_loss_where_all_candidates_are_there(small_shop, asked):

@@ -58,7 +58,7 @@ def batches(n):
     """Those of ten weeks, of one to seven queries each: three processes have unequal shares of them, or too few."""
     past = shop().timeline.at_week(100)
     sampler = CandidateSampler(n=12)
-    return list(TrainingBatches(past, range(90, 100), shop().batcher, batch_size=7, sampler=sampler, seed=3, n_queries=n))
+    return list(TrainingBatches(past, range(90, 100), shop().batcher, batch_size=7, sampler=sampler, seed=3, n_queries=n, in_season=2.0))
 
 
 def learn(rank, n, folder):
@@ -90,6 +90,10 @@ def learnt(tmp_path_factory):
     learn(0, 1, folder)
     torch.multiprocessing.spawn(learn, (N, folder), nprocs=N)
     return load_file(folder / "1_0.safetensors"), [load_file(folder / f"{N}_{rank}.safetensors") for rank in range(N)]
+
+
+def test_of_what_was_bought_some_counts_more():
+    assert {1, 3} == {count for batch in batches(40)[:4] for count in batch.truth_weight.tolist()}
 
 
 def test_some_batches_have_fewer_queries_than_there_are_processes():

@@ -34,6 +34,7 @@ REASON: Final = "reason"  # why a rejected row was dropped: the cleaning step's 
 
 DAY: Final = 86_400
 WEEK: Final = 7 * DAY
+FOURTH_DAY: Final = 3 * DAY  # into a week: what season it is, is asked of that day
 
 EVENTS: Final[Mapping[str, pl.DataType]] = {
     USER: pl.String(),

@@ -23,7 +23,7 @@ from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import AsOf, Histories, Queries
 from seasonrec.data.user_words import UserWords
 from seasonrec.errors import ConfigError, DataError
-from seasonrec.schema import DAY, WEEK
+from seasonrec.schema import FOURTH_DAY, WEEK
 from seasonrec.seasons.context import SeasonContext
 from seasonrec.seasons.in_season import SeasonLabels
 from seasonrec.seasons.phase import week_of_year
@@ -38,7 +38,6 @@ POPULARITY_WEEKS: Final = 12
 N_FACTS: Final = 5
 MAX_SCORES: Final = 1 << 25  # of a batch over the whole catalogue: 134 MB, of which a model has several at a time
 FEW_REPEATS: Final = (1.0, 3.0)  # repeats and purchases added to those of each item, so that rare ones have a usual share
-FOURTH_DAY: Final = 3 * DAY  # into a week: what season it is, is asked of that day
 
 
 def queries_at_once(n_items: int, at_most: int) -> int:
@@ -517,7 +516,7 @@ class TrainingBatches(IterableDataset):
             raise ConfigError("sampling.in_season: this batcher was not told which items are in season; give Batcher(in_season=...)")
         user, item, time, _ = self._past.events()
         labels, queries = self._batcher.in_season(user, item, time), self._queries
-        return labels.in_season[labels.group[queries.truth_item], week_of_year(queries.time + FOURTH_DAY)[queries.truth_query]]
+        return labels.in_season[labels.group[queries.truth_item], week_of_year(queries.fourth_day)[queries.truth_query]]
 
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng([self._seed, self.epoch])

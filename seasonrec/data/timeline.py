@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from seasonrec.errors import DataError
-from seasonrec.schema import WEEK
+from seasonrec.schema import FOURTH_DAY, WEEK
 
 Int = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -283,6 +283,11 @@ class Queries:
         source = np.repeat(self.truth_starts[:-1][rows] - starts[:-1], sizes) + np.arange(starts[-1])
         rating, weight = (None if each is None else each[source] for each in (self.truth_rating, self.truth_weight))
         return Queries(self.user[rows], self.week[rows], starts, self.truth_item[source], self.time[rows], rating, weight)
+
+    @property
+    def fourth_day(self) -> Int:
+        """The first second of the fourth day of each query's week, which gives the query its month and week of the year, [n]."""
+        return self.time + FOURTH_DAY
 
     @property
     def truth_query(self) -> Int:

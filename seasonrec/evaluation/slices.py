@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seasonrec.data.timeline import Queries, Timeline
-from seasonrec.evaluation.labels import fourth_day
 from seasonrec.seasons.in_season import SeasonLabels
 from seasonrec.seasons.phase import week_of_year
 
@@ -41,7 +40,7 @@ def slices(
         holidays: for each holiday, which queries lie in its window [n].
     """
     query, item = queries.truth_query, queries.truth_item
-    group, week = labels.group[item], week_of_year(fourth_day(queries))[query]
+    group, week = labels.group[item], week_of_year(queries.fourth_day)[query]
     own = bought_before(timeline, queries)
     yield Slice("all", "all", np.ones(len(item), bool))
     yield Slice("repeat", "all", own)
@@ -52,7 +51,7 @@ def slices(
     n_purchases = purchases_before(timeline, queries)
     for name, (least, most) in FEW_SHOTS.items():
         yield Slice(f"purchases={name}", "new", ~own & (n_purchases >= least) & (n_purchases <= most))
-    month = fourth_day(queries).astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12 + 1
+    month = queries.fourth_day.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12 + 1
     for number in np.unique(month):
         yield Slice(f"month={number}", "all", (month == number)[query])
     for name, inside in (holidays or {}).items():

@@ -22,7 +22,7 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.errors import DataError
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import Evaluation, evaluate, means
-from seasonrec.evaluation.labels import fourth_day, season_labels
+from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.lists import Lists, read_lists, write_lists
 from seasonrec.evaluation.ranking import rank
 from seasonrec.evaluation.scorer import Scorer
@@ -144,7 +144,7 @@ class Judge:
                 self.dataset.timeline,
                 self.labels,
                 # At noon, so that it is the fourth day west of Greenwich too.
-                holidays=self._calendar.windows(fourth_day(lists[split].queries) + DAY // 2),
+                holidays=self._calendar.windows(lists[split].queries.fourth_day + DAY // 2),
                 vectors=vectors,
                 platt=platt if split == "test" else None,
             )

@@ -24,8 +24,8 @@ class Sampling:
         n_queries: an epoch's, drawn anew for each; None for all of them. So an epoch is as long for a large shop as for a small one.
         batch_size: queries a batch, all of one week.
         candidates: what the softmax runs over; None: the truth alone, for losses that compare no items, such as that of ratings.
-        in_season: how much more a purchase counts whose item is in season in its week, at least 0: by what was known at the cut-off, it has
-            twice its yearly share then. The season weighs more so, in lists and at the cost of others.
+        in_season: how much more a purchase counts, at least 0, whose item is in season in its week: has twice its yearly share then, by
+            what was known at the cut-off. Lists show more of the season so, and less of all else.
         skip_weeks: weeks at the very beginning of the data that are history only.
     """
 

@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seasonrec.data.timeline import AsOf, Histories, Purchases, Queries, Timeline
 from seasonrec.errors import DataError
-from seasonrec.schema import WEEK
+from seasonrec.schema import DAY, WEEK
 
 ZERO = 1_500_000_000
 N_USERS, N_ITEMS = 4, 5
@@ -293,6 +293,7 @@ def test_queries_are_the_weeks_buyers_with_a_past_and_truth_is_what_they_bought(
     truth = [queries.truth_item[lo:hi].tolist() for lo, hi in pairwise(queries.truth_starts)]
     assert truth == [sorted(expected[key]) for key in sorted(expected)]
     assert queries.time.tolist() == [ZERO + week * WEEK for week in queries.week]
+    assert queries.fourth_day.tolist() == [ZERO + week * WEEK + 3 * DAY for week in queries.week]
     assert queries.truth_query.tolist() == [row for row, items in enumerate(truth) for _ in items]
     assert queries.truth_rating is None
     assert len(queries) == len(expected) > 20
@@ -318,12 +319,13 @@ def test_taken_queries_keep_their_truth_in_the_order_asked_for():
     timeline = timeline_of([(0, 0, 0, 1), (1, 1, 0, 1), (0, 2, WEEK, 4), (0, 3, WEEK, 5), (1, 4, WEEK, 2), (0, 1, 2 * WEEK, 3)])
     queries = timeline.queries(range(1, 3))
     assert list(zip(queries.user.tolist(), queries.week.tolist(), strict=True)) == [(0, 1), (1, 1), (0, 2)]
-    taken = queries.take(np.array([2, 0, 0]))
+    taken = replace(queries, truth_weight=np.arange(4.0)).take(np.array([2, 0, 0]))
     assert (taken.user.tolist(), taken.week.tolist()) == ([0, 0, 0], [2, 1, 1])
     assert taken.time.tolist() == [ZERO + 2 * WEEK, ZERO + WEEK, ZERO + WEEK]
     assert taken.truth_starts.tolist() == [0, 1, 3, 5]
     assert taken.truth_item.tolist() == [1, 2, 3, 2, 3]
     assert taken.truth_rating.tolist() == [3, 4, 5, 4, 5]
+    assert taken.truth_weight.tolist() == [3, 0, 1, 0, 1]
     assert len(queries.take(np.array([], int))) == 0
 
 

@@ -12,7 +12,7 @@ from seasonrec.errors import DataError
 from seasonrec.evaluation.bootstrap import bootstrap_means, interval
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import Column, Evaluation, common, evaluate
-from seasonrec.evaluation.labels import fourth_day, season_labels
+from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.lists import read_lists, write_lists
 from seasonrec.evaluation.ranking import rank
 from seasonrec.schema import as_events
@@ -66,7 +66,7 @@ def test_every_value_is_that_of_the_plain_protocol(shop, tied_scores, lists):
     evaluation = evaluate(lists, shop.timeline, labels)
     checked = [c for c in evaluation.columns if c.metric in metrics.METRICS and "=" not in c.slice]
     values = evaluation.select([(c.slice, c.metric) for c in checked])
-    weeks = week_of_year(fourth_day(q))
+    weeks = week_of_year(q.fourth_day)
     for row in range(len(q)):
         scores = tied_scores.scores(q.user[[row]].astype(np.int64), shop.timeline.at_week(int(q.week[row])))[0]
         expected = plain_query(shop.timeline, labels, scores, q.user[row], q.time[row], weeks[row])
@@ -172,7 +172,7 @@ def test_a_catalogue_shorter_than_the_lists_is_evaluated_from_end_to_end(few, ti
     assert {c.k for c in ranked.columns if c.metric == "recall@50"} == {50}
     assert {c.k for c in ranked.columns if c.metric == "mrr"} == {100}
     checked = [c for c in again.columns if c.metric in metrics.METRICS and "=" not in c.slice]
-    values, weeks = again.select([(c.slice, c.metric) for c in checked]), week_of_year(fourth_day(queries))
+    values, weeks = again.select([(c.slice, c.metric) for c in checked]), week_of_year(queries.fourth_day)
     for row, user in enumerate(queries.user):
         scores = tied_scores.scores(queries.user[[row]].astype(np.int64), few.timeline.at_week(int(queries.week[row])))[0]
         expected = plain_query(few.timeline, labels, scores, user, queries.time[row], weeks[row])

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from seasonrec.data.dataset import Dataset, Split
-from seasonrec.evaluation.labels import fourth_day, season_labels
-from seasonrec.schema import DAY, WEEK, as_events
+from seasonrec.evaluation.labels import season_labels
+from seasonrec.schema import DAY, as_events
 
 
 def plain_labels(dataset, group_of_item):
@@ -71,8 +71,3 @@ def test_the_same_week_of_two_years_counts_a_user_once():
     labels = season_labels(dataset)
     assert not labels.off_season.any(), "one triple of x is fewer than two"
     assert season_labels(replace(dataset, season_min_triples=1)).off_season.any()
-
-
-def test_a_query_takes_the_fourth_day_of_its_week(shop):
-    queries = shop.timeline.queries(range(60, 62))
-    np.testing.assert_array_equal(fourth_day(queries), shop.week_zero + queries.week * WEEK + 3 * DAY)

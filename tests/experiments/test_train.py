@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import evaluate
-from seasonrec.evaluation.labels import fourth_day, season_labels
+from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.evaluation.tables import selection_score
 from seasonrec.experiments import train
@@ -75,7 +75,7 @@ def test_every_number_can_be_recomputed_from_the_lists_alone(run, dataset, texts
     platt = {"test": fit_platt(lists["validation"]), "validation": None}
     for split, of in lists.items():
         assert set(of.queries.week) == set(dataset.split.weeks[split])
-        holidays = calendar.windows(fourth_day(of.queries))
+        holidays = calendar.windows(of.queries.fourth_day)
         evaluation = evaluate(of, dataset.timeline, labels, holidays=holidays, vectors=_vectors(texts, dataset), platt=platt[split])
         own = evaluation.table(method, split, n_resamples=50)
         assert_frame_equal(read_table(run, "metrics").filter(method=method, split=split), own, check_dtypes=False)

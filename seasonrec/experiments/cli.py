@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import compress
 from operator import not_
@@ -57,6 +58,8 @@ VERBS: Final = {
     "check-data": Verb("seasonrec.experiments.check_data:check_data", "check_data", "what seasonrec sees in a file, before anyone trains"),
 }
 
+GO_ON: Final = ("sweep", "ablate", "reproduce")  # take up the runs that they find in their folder
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a verb with its overrides, e.g. ["train", "seed=1,2,3"].
@@ -73,9 +76,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif verb == "--version":
         print(f"seasonrec {version('seasonrec')}")
     else:
-        errors = nullcontext if os.environ.get("HYDRA_FULL_ERROR") == "1" else plain_errors
+        name = verb.replace("_", "-")
+        errors = nullcontext if os.environ.get("HYDRA_FULL_ERROR") == "1" else partial(plain_errors, name)
         with errors():
-            run(verb.replace("_", "-"), rest, errors)
+            run(name, rest, errors)
 
 
 def overview() -> str:
@@ -328,8 +332,11 @@ def _hydra_raises() -> Iterator[None]:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
+def plain_errors(verb: str) -> Iterator[None]:
     """While open, an error that the user can mend ends the program with one message on stderr, any other with its traceback.
+
+    Args:
+        verb: that is at work, which says how to go on after Ctrl-C.
 
     Raises:
         SystemExit: status 2, after such an error; 130, after Ctrl-C.
@@ -342,8 +349,16 @@ def plain_errors() -> Iterator[None]:
         print(f"error: {_in_words(error)}", file=sys.stderr)
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
-        print(f"interrupted; `seasonrec train resume={_interrupted()}` goes on with a training", file=sys.stderr)
+        print("; ".join(["interrupted", *_how_to_go_on(verb)]), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _how_to_go_on(verb: str) -> Iterator[str]:
+    """With what was interrupted, if anything was done that need not be done again."""
+    if verb == "train":
+        yield f"`seasonrec train resume={_interrupted()}` goes on with a training"
+    elif verb in GO_ON:
+        yield "the same command goes on"
 
 
 def _interrupted() -> str:

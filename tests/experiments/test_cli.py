@@ -180,11 +180,19 @@ def test_where_configs_lie_may_be_said_anywhere():
     assert cli.rewrite("train", given) == ["--config-dir", "mine", "-cn", "root", "seed=1", "mixer=own", "--cfg", "job"]
 
 
-def test_ctrl_c_ends_with_what_to_do_and_the_status_of_shells(capsys):
-    with pytest.raises(SystemExit) as end, cli.plain_errors():
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("train", "interrupted; `seasonrec train resume=<folder of the run>` goes on with a training\n"),
+        ("ablate", "interrupted; the same command goes on\n"),
+        ("recommend", "interrupted\n"),
+    ],
+)
+def test_ctrl_c_ends_with_what_to_do_and_the_status_of_shells(capsys, verb, said):
+    with pytest.raises(SystemExit) as end, cli.plain_errors(verb):
         raise KeyboardInterrupt
     assert end.value.code == 130
-    assert capsys.readouterr().err == "interrupted; `seasonrec train resume=<folder of the run>` goes on with a training\n"
+    assert capsys.readouterr().err == said
 
 
 def test_an_interrupted_run_is_named(monkeypatch, tmp_path, capsys):
@@ -194,9 +202,9 @@ def test_an_interrupted_run_is_named(monkeypatch, tmp_path, capsys):
 
     stand_in = StandIn()
     stand_in.job = interrupted
-    monkeypatch.setattr("seasonrec.experiments.evaluate.evaluate", stand_in)
+    monkeypatch.setattr("seasonrec.experiments.train.train", stand_in)
     with pytest.raises(SystemExit):
-        cli.main(["evaluate", "paths.run=mine"])
+        cli.main(["train", "paths.run=mine"])
     assert capsys.readouterr().err == f"interrupted; `seasonrec train resume={tmp_path / 'mine'}` goes on with a training\n"
 
 

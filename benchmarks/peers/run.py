@@ -71,7 +71,7 @@ def main() -> None:
     if cfg.eval.rolling and PEERS[name].rates:
         sys.exit(f"eval=rolling: {name} predicts ratings and ranks nothing week by week; leave it out")
     begin(cfg)
-    with cli.plain_errors():
+    with cli.plain_errors("evaluate"):
         roll(cfg, partial(run, name), judge_of) if cfg.eval.rolling else print(run(name, cfg))
 
 

@@ -22,11 +22,12 @@ from omegaconf import OmegaConf
 from seasonrec.baselines.personal_frequency import PersonalFrequency
 from seasonrec.data.timeline import AsOf, Queries, Timeline
 from seasonrec.evaluation.evaluate import evaluate
-from seasonrec.evaluation.labels import SeasonLabels, season_labels
+from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.lists import Lists, write_lists
 from seasonrec.evaluation.ranking import rank
 from seasonrec.evaluation.tables import selection_score
 from seasonrec.experiments.build import dataset_of, texts_of
+from seasonrec.seasons.in_season import SeasonLabels
 
 SETTINGS: Final = ({"learning_rate": 0.1, "num_leaves": 31}, {"learning_rate": 0.05, "num_leaves": 63})
 ROUNDS: Final = (100, 200, 300)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -200,7 +200,7 @@ def test_a_peer_is_run_at_each_cut_off_of_eval_rolling(module, monkeypatch, tmp_
         (exchange / "peer.json").write_text("{}")
 
     run = module("run")
-    monkeypatch.setattr(run.subprocess, "run", in_order_of_ids)
+    monkeypatch.setattr(run, "subprocess", SimpleNamespace(run=in_order_of_ids))  # others go on having their own
     monkeypatch.setattr(run, "python_of", lambda folder, on_top: Path("python"))
     columns = {"user": "customer", "item": "sku", "time": "day", "text": "title"}
     words = [f"data.columns.{key}={value}" for key, value in columns.items()] + ["data=table", f"data.path={tmp_path}/shop.csv", "eval.k=8"]

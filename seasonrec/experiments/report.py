@@ -18,7 +18,8 @@ from seasonrec.experiments import page, plots
 from seasonrec.experiments.page import Html, Picture, write_page
 from seasonrec.experiments.record import FAILED, JOINT, RECORD, TABLES, read_record, read_table
 from seasonrec.experiments.shared_encoder import TEXT_PROFILE, TUNED
-from seasonrec.seasons.profile import HALF_WINDOW, STRENGTH
+from seasonrec.seasons.phase import HALF_WINDOW
+from seasonrec.seasons.profile import STRENGTH
 
 ALPHA: Final = 0.05
 BY_PART: Final = "By cut-off and quarter"

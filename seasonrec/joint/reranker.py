@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,8 +98,7 @@ class Lists:
     Args:
         features: [n, d].
         score: the joint model's [n].
-        bought: [n].
-        counts: how much each bought item counts in its list [n].
+        counts: how much each bought item counts in its list, 0 of what was not bought [n].
         own: whether the user had had the item [n].
         stands_for: how many candidates of its list each row stands for, 1 of what was bought [n].
         size: rows of each list [n_lists].
@@ -107,12 +107,16 @@ class Lists:
 
     features: NDArray[np.float32]
     score: NDArray[np.float32]
-    bought: NDArray[np.bool_]
     counts: NDArray[np.float32]
     own: NDArray[np.bool_]
     stands_for: NDArray[np.float32]
     size: NDArray[np.int64]
     weight: NDArray[np.float32]
+
+    @cached_property
+    def bought(self) -> NDArray[np.bool_]:
+        """Which rows are what was bought, [n]."""
+        return self.counts > 0
 
     @staticmethod
     def of(parts: Sequence["Lists"]) -> "Lists":
@@ -127,7 +131,6 @@ class Lists:
         without = Lists(
             self.features[again],
             self.score[again],
-            self.bought[again],
             self.counts[again],
             self.own[again],
             self.stands_for[again],
@@ -144,7 +147,7 @@ class Lists:
         """
         first = np.cumsum(self.size) - self.size
         of_list = lambda values: np.repeat(values, self.size)
-        term = self.bought * self.counts * of_list(self.weight / np.sqrt(np.add.reduceat(self.bought.astype(float), first)))
+        term = self.counts * of_list(self.weight / np.sqrt(np.add.reduceat(self.bought.astype(float), first)))
         share = self.stands_for * np.exp(score - of_list(np.maximum.reduceat(score, first)))
         share /= of_list(np.add.reduceat(share, first))
         expected = of_list(np.add.reduceat(term, first)) * share
@@ -330,10 +333,10 @@ class BoostedTrees:
     def _drawn(self, batch: Batch, scores: Scores, rng: np.random.Generator) -> Lists:
         """The candidates of a batch that are learnt from; only of queries with a bought one."""
         rows, n = rows_of(batch, scores, self._n_best, self._demand), len(batch.user)
-        counts = torch.zeros(scores.total.shape)
-        counts[batch.truth_query.cpu(), batch.truth_column.cpu()] = 1.0 if batch.truth_weight is None else batch.truth_weight.cpu()
-        count, query = counts[rows.query.cpu(), rows.item.cpu()].numpy(), rows.query.cpu().numpy()
-        bought = count > 0
+        truth = torch.zeros(scores.total.shape)
+        truth[batch.truth_query.cpu(), batch.truth_column.cpu()] = 1.0 if batch.truth_weight is None else batch.truth_weight.cpu()
+        counts, query = truth[rows.query.cpu(), rows.item.cpu()].numpy(), rows.query.cpu().numpy()
+        bought = counts > 0
         n_bought, n_rows = np.bincount(query[bought], minlength=n), np.bincount(query, minlength=n)
         share = np.minimum(self._n_negatives / np.maximum(n_rows - n_bought, 1), 1)[query]
         kept = np.flatnonzero((n_bought > 0)[query] & (bought | (rng.random(len(query)) < share)))
@@ -341,8 +344,7 @@ class BoostedTrees:
         return Lists(
             rows.features.cpu().numpy()[kept],
             rows.score.cpu().numpy()[kept],
-            bought[kept],
-            count[kept],
+            counts[kept],
             rows.own.cpu().numpy()[kept],
             np.where(bought, 1, 1 / share).astype(np.float32)[kept],
             size,

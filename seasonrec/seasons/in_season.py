@@ -6,10 +6,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from seasonrec.seasons.phase import N_WEEKS, week_of_year
+from seasonrec.seasons.phase import N_WEEKS, week_of_year, window
 
 MIN_LIFT: Final = 2.0
-HALF_WINDOW: Final = 2  # weeks on either side
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class SeasonLabels:
 
 def lift(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """How many times its yearly share each group takes around each week of the year, [n_groups, 52]; 0 where nothing is sold."""
-    window = np.stack([np.roll(counts, shift, axis=1) for shift in range(-HALF_WINDOW, HALF_WINDOW + 1)]).sum(0)
-    share = window / np.maximum(window.sum(0), 1)
+    around = window(counts)
+    share = around / np.maximum(around.sum(0), 1)
     yearly = counts.sum(1, keepdims=True) / max(counts.sum(), 1)
     return share / np.where(yearly > 0, yearly, 1)

@@ -5,12 +5,13 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from seasonrec.errors import DataError
 from seasonrec.schema import DAY
 
 N_WEEKS = 52
+HALF_WINDOW = 2  # weeks on either side that a week of the year is told by, as in the benchmark's in-season label
 # What clocks can show, less two days for their offsets: the years 1 to 9999. Seconds that were given in milliseconds lie far outside.
 EARLIEST, LATEST = (int(each.replace(tzinfo=UTC).timestamp()) for each in (datetime(1, 1, 3), datetime(9999, 12, 29)))
 
@@ -127,3 +128,18 @@ def week_of_year(time: ArrayLike, timezone: str = "UTC") -> NDArray[np.int64]:
     day = local_time(time, timezone).astype("datetime64[D]")
     day_of_year = (day - day.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64)
     return np.minimum(day_of_year // 7, N_WEEKS - 1)
+
+
+def window(values: NDArray, half_window: int = HALF_WINDOW, dtype: DTypeLike | None = None) -> NDArray:
+    """The sum over the weeks around each week of the year, [n, 52]; December's neighbours are January's.
+
+    Args:
+        values: of each week [n, 52].
+        half_window: weeks on either side.
+        dtype: of the sums; None: that of the values.
+    """
+    total = np.array(values, dtype)
+    for shift in range(1, half_window + 1):
+        total += np.roll(values, shift, axis=1)
+        total += np.roll(values, -shift, axis=1)
+    return total

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seasonrec.errors import DataError
-from seasonrec.seasons.phase import N_WEEKS
+from seasonrec.seasons.phase import HALF_WINDOW, N_WEEKS, window
 
-HALF_WINDOW: Final = 2  # weeks on either side, as in the benchmark's in-season label
 # Profiles of one year tell the weeks of the next best with about 500 (Online Retail II and Open e-commerce, up to their test weeks);
 # below 100 they tell less than the profile of all items, because single weeks of rare items are mostly chance.
 STRENGTH: Final = 500.0
@@ -66,17 +65,9 @@ def seasonal_profile(
 def _smooth(counts: NDArray, days: NDArray[np.float32], half_window: int) -> NDArray[np.float32]:
     """Purchases a day, averaged over the weeks around each week that have days, times what keeps the row's sum as it is."""
     covered = (days > 0).astype(np.float32)
-    a_day = _window(counts / np.where(days > 0, days, 1), half_window) * covered / np.maximum(_window(covered[None], half_window), 1)
+    n_covered = np.maximum(window(covered[None], half_window), 1)
+    a_day = window(counts / np.where(days > 0, days, 1), half_window, np.float32) * covered / n_covered
     return a_day * (counts.sum(1, keepdims=True) / np.maximum(a_day.sum(1, keepdims=True), np.finfo(np.float32).tiny))
-
-
-def _window(values: NDArray, half_window: int) -> NDArray[np.float32]:
-    """The sum over the weeks around each week; December's neighbours are January's."""
-    total = values.astype(np.float32)
-    for shift in range(1, half_window + 1):
-        total += np.roll(values, shift, axis=1)
-        total += np.roll(values, -shift, axis=1)
-    return total
 
 
 def _shrunk(counts: NDArray, prior: NDArray, strength: float) -> NDArray:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seasonrec.errors import DataError
-from seasonrec.seasons.phase import harmonics, local_time, of_year, week_of_year, zone
+from seasonrec.seasons.phase import harmonics, local_time, of_year, week_of_year, window, zone
 
 
 def utc(text):
@@ -134,3 +134,13 @@ def test_week_of_year_is_counted_from_1_january_and_the_last_days_join_week_51(y
 def test_the_week_of_year_is_the_local_one():
     assert week_of_year([utc("2017-01-01")]).tolist() == [0]
     assert week_of_year([utc("2017-01-01")], "America/New_York").tolist() == [51]
+
+
+@pytest.mark.parametrize(("values", "dtype"), [(np.arange(104).reshape(2, 52), None), (np.linspace(0, 1, 52)[None], np.float32)])
+def test_a_window_goes_around_new_year_and_leaves_what_it_sums(values, dtype):
+    before = values.copy()
+    found = window(values, 2, dtype)
+    expected = [[sum(row[(week + shift) % 52] for shift in (-2, -1, 0, 1, 2)) for week in range(52)] for row in values.tolist()]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found.dtype == (dtype or values.dtype)
+    np.testing.assert_array_equal(values, before)

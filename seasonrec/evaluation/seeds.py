@@ -1,6 +1,7 @@
 """What is left of a number when the seed changes: means over runs that differ by nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -51,3 +52,35 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
         if not same:
             raise DataError(f"mean_evaluation: run {place} ranked other queries or columns than run 0; rank both on the same weeks")
     return Evaluation(first.user, first.week, first.columns, np.mean([each.values for each in evaluations], 0), {})
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """A method's evaluations on the same queries, one for each run.
+
+    Args:
+        evaluations: at least one.
+        seeds: of each run; None where what was run stands for every seed, as a method does that draws nothing.
+    """
+
+    evaluations: Sequence[Evaluation]
+    seeds: Sequence[int] | None
+
+    def shared(self, other: "Seeded") -> list[int] | None:
+        """The seeds that both methods ran with; None where one of them stands for every seed."""
+        return None if self.seeds is None or other.seeds is None else sorted({*self.seeds} & {*other.seeds})
+
+    def mean(self, seeds: Collection[int] | None = None) -> Evaluation:
+        """The value of each query averaged over the runs with these seeds; None: over all runs."""
+        if seeds is None or self.seeds is None:
+            return mean_evaluation(self.evaluations)
+        return mean_evaluation([each for each, seed in zip(self.evaluations, self.seeds, strict=True) if seed in seeds])
+
+
+def pairs_of(method: Seeded, others: Mapping[str, Seeded]) -> dict[str, tuple[Evaluation, Evaluation]]:
+    """The method's mean and each other one's over the seeds that both ran with; of one that shares no seed there is none.
+
+    What tells two means over different seeds apart may be the seeds, which no resampling of users takes for chance.
+    """
+    shared = {name: method.shared(other) for name, other in others.items()}
+    return {name: (method.mean(seeds), others[name].mean(seeds)) for name, seeds in shared.items() if seeds is None or seeds}

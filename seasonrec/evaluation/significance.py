@@ -26,6 +26,21 @@ def compare(
     n_resamples: int = 10_000,
     seed: int = 0,
 ) -> pl.DataFrame:
+    """How much better a method is than each other one, by `compare_pairs`.
+
+    Args:
+        others: evaluated on the same queries.
+    """
+    return compare_pairs({name: (method, other) for name, other in others.items()}, pairs=pairs, n_resamples=n_resamples, seed=seed)
+
+
+def compare_pairs(
+    methods: Mapping[str, tuple[Evaluation, Evaluation]],
+    *,
+    pairs: Sequence[tuple[str, str]] = HEADLINES,
+    n_resamples: int = 10_000,
+    seed: int = 0,
+) -> pl.DataFrame:
     """How much better a method is than each other one, per (slice, metric), by a paired bootstrap over users.
 
     Columns: other, slice, metric, difference (method - other), low and high (95%), p (two-sided), p_holm (corrected over
@@ -35,8 +50,9 @@ def compare(
     table), n_queries. Of fewer than `MIN_USERS` users there is a difference, and null for all that resampling would say.
 
     Args:
-        others: at least one, evaluated on the same queries.
-        pairs: the (slice, metric) to compare; with `others`, they are the family that Holm corrects for.
+        methods: by the name of the other, at least one: the method, e.g. its mean over the seeds that both ran with, and the other, all
+            evaluated on the same queries.
+        pairs: the (slice, metric) to compare; with `methods`, they are the family that Holm corrects for.
         n_resamples: p cannot be less than 1 / (n_resamples + 1), and Holm multiplies it by up to the number of rows.
 
     Reference: Efron and Tibshirani (1993), An introduction to the bootstrap, chapter 16.
@@ -44,24 +60,26 @@ def compare(
     Raises:
         DataError: nothing to compare with, a pair not evaluated, or other queries.
     """
-    if not others or not pairs:
+    if not methods or not pairs:
         raise DataError("compare: give at least one other method and one (slice, metric)")
-    for name, other in others.items():
-        if not (np.array_equal(method.user, other.user) and np.array_equal(method.week, other.week)):
-            n = len(other.user), len(method.user)
-            raise DataError(f"compare: the {n[0]} queries of {name!r} are not the method's {n[1]}; rank both on the same weeks")
-    gaps = np.concatenate([method.select(pairs) - other.select(pairs) for other in others.values()], 1)
+    (first, _), *_ = methods.values()
+    for name, both in methods.items():
+        for each in both:
+            if not (np.array_equal(first.user, each.user) and np.array_equal(first.week, each.week)):
+                n = len(each.user), len(first.user)
+                raise DataError(f"compare: the {n[0]} queries of {name!r} are not the method's {n[1]}; rank both on the same weeks")
+    gaps = np.concatenate([method.select(pairs) - other.select(pairs) for method, other in methods.values()], 1)
     difference = means(gaps)
-    resampled = of_enough_users(bootstrap_means(gaps, method.user, n_resamples, seed), gaps, method.user)
+    resampled = of_enough_users(bootstrap_means(gaps, first.user, n_resamples, seed), gaps, first.user)
     low, high = interval(resampled)
     p = two_sided_p(difference, resampled)
-    best = _best_others(np.stack([means(other.select(pairs)) for other in others.values()]))
+    best = _best_others(np.stack([means(other.select(pairs)) for _, other in methods.values()]))
     error = np.sqrt(means((resampled - means(resampled)) ** 2))
     return pl.DataFrame(
         {
-            "other": [name for name in others for _ in pairs],
-            "slice": [name for name, _ in pairs] * len(others),
-            "metric": [metric for _, metric in pairs] * len(others),
+            "other": [name for name in methods for _ in pairs],
+            "slice": [name for name, _ in pairs] * len(methods),
+            "metric": [metric for _, metric in pairs] * len(methods),
             "difference": difference,
             "low": low,
             "high": high,

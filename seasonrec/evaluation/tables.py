@@ -255,7 +255,7 @@ def _cell(value: float, spread: float, best: bool) -> Cell:
 def _difference(row: Mapping[str, Any], alpha: float) -> Cell:
     if row["difference"] is None:
         return Cell(ABSENT)
-    return Cell(f"{row['difference']:+.4f} ({p_text(row['p_holm'])})", _below(row["p_holm"], alpha))
+    return Cell(f"{row['difference']:+z.4f} ({p_text(row['p_holm'])})", _below(row["p_holm"], alpha))
 
 
 def _change(row: Mapping[str, Any], alpha: float) -> Cell:
@@ -263,8 +263,8 @@ def _change(row: Mapping[str, Any], alpha: float) -> Cell:
     value = _cell(numbers[0], (numbers[2] - numbers[1]) / 2, False)
     if row.get("difference") is None:
         return value
-    within = "" if row["difference_low"] is None else f", {row['difference_low']:+.4f} to {row['difference_high']:+.4f}"
-    change = f"{row['difference']:+.4f}{within}, {p_text(row['p_holm'])}"
+    within = "" if row["difference_low"] is None else f", {row['difference_low']:+z.4f} to {row['difference_high']:+z.4f}"
+    change = f"{row['difference']:+z.4f}{within}, {p_text(row['p_holm'])}"
     return Cell(f"{value.text} ({change})", _below(row["p_holm"], alpha))
 
 

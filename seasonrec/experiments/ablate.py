@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 from hydra.core.hydra_config import HydraConfig
@@ -13,8 +13,8 @@ from rich.console import Console
 
 from seasonrec.errors import ConfigError, TrainingError
 from seasonrec.evaluation.evaluate import Evaluation, common
-from seasonrec.evaluation.seeds import mean_evaluation, over_seeds
-from seasonrec.evaluation.significance import compare, ratio
+from seasonrec.evaluation.seeds import Seeded, over_seeds, pairs_of
+from seasonrec.evaluation.significance import compare_pairs, ratio
 from seasonrec.evaluation.tables import HEADLINES, Grid, changes
 from seasonrec.experiments.aggregate import (
     LATEX,
@@ -26,12 +26,13 @@ from seasonrec.experiments.aggregate import (
     dataset_behind,
     evaluations_of,
     notes_of,
+    of_seeds,
     split_of,
     table_of_runs,
 )
 from seasonrec.experiments.config import nearest
 from seasonrec.experiments.processes import Job, failure_of, jobs_of, run_all, words_without
-from seasonrec.experiments.record import JOINT, locked, read_record, read_table
+from seasonrec.experiments.record import JOINT, is_finished, locked, read_record, read_table
 from seasonrec.experiments.report import write_ablation
 from seasonrec.experiments.settings import asked_of
 from seasonrec.experiments.sweep.run import shared_out
@@ -58,7 +59,7 @@ def ablate(cfg: DictConfig) -> pl.DataFrame:
     lock = locked(folder, "give ablation.name=...", "works on this ablation")
     try:
         # Seed by seed: an ablation that is interrupted has compared everything once.
-        in_turn = [job for of_seed in zip(*jobs.values(), strict=True) for job in of_seed]
+        in_turn = sorted((job for of in jobs.values() for job in of), key=lambda job: job.config["seed"])
         failed = run_all(in_turn, cfg.ablation.n_workers, cfg.ablation.gpus_per_run)
     finally:
         lock.release()
@@ -70,6 +71,8 @@ def ablate(cfg: DictConfig) -> pl.DataFrame:
 
 def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
     """The runs of the whole model and of each variant, one for each seed; a variant that is the whole model itself is left out.
+
+    Runs of further seeds that have finished there belong to the ablation too: a table is of all there is.
 
     Raises:
         ConfigError: a variant of the whole model's name, one that cannot be made, one that ranks nothing, one whose folder holds another
@@ -84,13 +87,19 @@ def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
     shared, folder = shared_words(cfg), Path(ablation.folder).resolve()
     jobs: dict[str, list[Job]] = {}
     for name, words in {WHOLE: [], **ablation.variants}.items():
-        jobs[name] = jobs_of(name, folder / name, [*shared, *words], ablation.seeds)
+        jobs[name] = jobs_of(name, folder / name, [*shared, *words], [*ablation.seeds, *further_seeds(folder / name, ablation.seeds)])
         if (stage := jobs[name][0].config["stage"]) not in COMPARED:
             raise ConfigError(f"{name}: stage is {stage!r}, but an ablation compares lists; give stage={' or stage='.join(COMPARED)}")
         if name != WHOLE and asked_of(jobs[name][0].config) == asked_of(jobs[WHOLE][0].config):
             log.warning("left out: %s is the whole model itself", name)
             del jobs[name]
     return jobs
+
+
+def further_seeds(folder: Path, seeds: Sequence[int]) -> list[int]:
+    """The seeds of the finished runs of a variant's folder beside those asked for."""
+    found = [run for run in folder.glob("seed*") if run.name.removeprefix("seed").isdigit() and is_finished(run)]
+    return sorted({int(run.name.removeprefix("seed")) for run in found} - {*seeds})
 
 
 def left_out() -> list[str]:
@@ -128,18 +137,21 @@ def judge(ablation: DictConfig, folder: Path, rows: Sequence[Row], failed: Seque
     """Compares the variants' lists with the whole model's on the queries that all have; prints and writes what comes out."""
     whole, *_ = rows
     split = split_of(None, [run for row in rows for run in row.runs])
-    runs = common(evaluations_of(rows, dataset_behind(whole), split))
-    means = {name: mean_evaluation(each) for name, each in runs.items()}
-    others = {name: each for name, each in means.items() if name != WHOLE}
-    tests = compare(means[WHOLE], others, n_resamples=ablation.n_resamples) if others else None
+    seeded = evaluations_of(rows, dataset_behind(whole), split)
+    runs = common({name: each.evaluations for name, each in seeded.items()})
+    seeded = {name: Seeded(runs[name], each.seeds) for name, each in seeded.items()}
+    others = {name: each for name, each in seeded.items() if name != WHOLE}
+    pairs = pairs_of(seeded[WHOLE], others)
+    tests = compare_pairs(pairs, n_resamples=ablation.n_resamples) if pairs else None
     table = table_of(runs, tests, split)
-    claims = claims_of(ablation, means)
-    notes = [*notes_of(rows, tests, whole, ablation.n_resamples), *failed, _queries(rows, runs, split)]
+    claims = claims_of(ablation, seeded)
+    compared = of_seeds(WHOLE, seeded[WHOLE], others)
+    notes = [*notes_of(rows, tests, whole, ablation.n_resamples), *compared, *failed, _queries(rows, runs, split)]
     write(folder, changes(table, WHOLE), table, claims, notes, table_of_runs(rows))
     console = Console(width=WIDTH)
     console.print(changes(table, WHOLE).rich())
-    for note in sentences(claims):
-        console.print(note)
+    for note in [*sentences(claims), *compared]:
+        console.print(note, markup=False)
     log.info("table: %s", folder)
     return table
 
@@ -156,14 +168,14 @@ def table_of(runs: Mapping[str, Sequence[Evaluation]], tests: pl.DataFrame | Non
     )
     if tests is None:
         return values
-    # What was tested is whole - variant: a loss shall be negative. Taken from 0, as -0.0 would be shown with its sign.
+    # What was tested is whole - variant: a loss shall be negative.
     turned = tests.select(
         pl.col("other").alias("variant"),
         "slice",
         "metric",
-        (0 - pl.col("difference")).alias("difference"),
-        (0 - pl.col("high")).alias("difference_low"),
-        (0 - pl.col("low")).alias("difference_high"),
+        -pl.col("difference"),
+        (-pl.col("high")).alias("difference_low"),
+        (-pl.col("low")).alias("difference_high"),
         "p",
         "p_holm",
         "detectable",
@@ -172,26 +184,35 @@ def table_of(runs: Mapping[str, Sequence[Evaluation]], tests: pl.DataFrame | Non
     return values.join(turned, on=["variant", "slice", "metric"], how="left", maintain_order="left")
 
 
-def claims_of(ablation: DictConfig, means: Mapping[str, Evaluation]) -> pl.DataFrame:
-    """Each claim about variants that ran: variant, over, slice, metric, ratio, low, high, at_least, holds."""
+def claims_of(ablation: DictConfig, runs: Mapping[str, Seeded]) -> pl.DataFrame:
+    """Each claim about variants that ran: variant, over, slice, metric, ratio, low, high, at_least, holds.
+
+    Of variants that share no seed nothing is known: the last but at_least are null.
+    """
     rows = []
     for claim in ablation.claims:
-        if not {claim.variant, claim.over} <= means.keys():
+        if not {claim.variant, claim.over} <= runs.keys():
             continue
-        found = ratio(means[claim.variant], means[claim.over], (claim.slice, claim.metric), n_resamples=ablation.n_resamples)
-        rows.append((claim.variant, claim.over, claim.slice, claim.metric, *found, claim.at_least, found[0] >= claim.at_least))
+        found, holds = (None, None, None), None
+        for other, variant in pairs_of(runs[claim.over], {claim.variant: runs[claim.variant]}).values():
+            found = ratio(variant, other, (claim.slice, claim.metric), n_resamples=ablation.n_resamples)
+            holds = found[0] >= claim.at_least
+        rows.append((claim.variant, claim.over, claim.slice, claim.metric, *found, claim.at_least, holds))
     text, numbers = dict.fromkeys(("variant", "over", "slice", "metric"), pl.String()), ("ratio", "low", "high", "at_least")
     return pl.DataFrame(rows, schema={**text, **dict.fromkeys(numbers, pl.Float64()), "holds": pl.Boolean()}, orient="row")
 
 
 def sentences(claims: pl.DataFrame) -> list[str]:
     """Each claim and what was found, in words."""
-    within = lambda row: "of too few users for an interval" if math.isnan(row["low"]) else f"{row['low']:.2f} to {row['high']:.2f}"
-    return [
-        f"{row['variant']} over {row['over']}, {row['slice']} {row['metric']}: {row['ratio']:.2f} times ({within(row)}),"
-        f" wanted at least {row['at_least']:g}: {'reached' if row['holds'] else 'missed'}"
-        for row in claims.iter_rows(named=True)
-    ]
+    return [f"{row['variant']} over {row['over']}, {row['slice']} {row['metric']}: {_found(row)}" for row in claims.iter_rows(named=True)]
+
+
+def _found(claim: Mapping[str, Any]) -> str:
+    if claim["holds"] is None:
+        return "not compared, for they ran with different seeds"
+    within = "of too few users for an interval" if math.isnan(claim["low"]) else f"{claim['low']:.2f} to {claim['high']:.2f}"
+    verdict = "reached" if claim["holds"] else "missed"
+    return f"{claim['ratio']:.2f} times ({within}), wanted at least {claim['at_least']:g}: {verdict}"
 
 
 def _queries(rows: Sequence[Row], runs: Mapping[str, Sequence[Evaluation]], split: str) -> str:

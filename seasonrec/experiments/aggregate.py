@@ -17,8 +17,8 @@ from seasonrec.errors import ConfigError, DataError, SeasonrecError
 from seasonrec.evaluation.evaluate import Evaluation, evaluate
 from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.lists import read_lists
-from seasonrec.evaluation.seeds import mean_evaluation, over_seeds
-from seasonrec.evaluation.significance import compare
+from seasonrec.evaluation.seeds import Seeded, over_seeds, pairs_of
+from seasonrec.evaluation.significance import compare_pairs
 from seasonrec.evaluation.tables import differences, grid, selection_score
 from seasonrec.experiments import rolling
 from seasonrec.experiments.build import dataset_of
@@ -27,6 +27,7 @@ from seasonrec.experiments.recommender import moved, unchanged
 from seasonrec.experiments.record import FINISHED, JOINT, RECORD, read_record, read_table
 from seasonrec.experiments.report import write_comparison
 from seasonrec.experiments.settings import labels, refuse_mixtures, settings_of, told_apart
+from seasonrec.experiments.shared_encoder import TUNED
 from seasonrec.experiments.train import REFERENCE
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ SUMMARY, TESTS, RUNS = "summary.csv", "significance.csv", "runs.csv"
 MARKDOWN, LATEX = "report.md", "report.tex"
 WIDTH: Final = 240  # characters; a table takes what it needs
 FLOOR: Final = 0.01  # of a corrected p, above which a reader is told that more resamples are needed
+LEARNT: Final = (JOINT, TUNED)  # methods that are another with each seed
 WHERE_RUNS_ARE: Final = "give folders of runs, e.g. outputs/train/* or multirun/train/<time>"
 SEEDS_NOTE: Final = "A value is the mean over seeds, ± half its 95% Student interval; of one seed there is no interval."
 
@@ -68,6 +70,11 @@ class Row:
     runs: Sequence[FinishedRun]
 
     @property
+    def seeds(self) -> list[int] | None:
+        """Of the runs; None of a baseline or peer with one run: it stands for every seed."""
+        return None if len(self.runs) == 1 and self.method not in LEARNT else [run.seed for run in self.runs]
+
+    @property
     def summary(self) -> pl.DataFrame:
         """Means over the runs, in the form of a metrics table."""
         return self.mean([run.metrics for run in self.runs])
@@ -82,13 +89,13 @@ class Judged(NamedTuple):
 
     Args:
         dataset: behind the rows.
-        reference: the row that is tested against the others.
-        others: by name.
+        pairs: the reference and each other row by its name.
+        notes: on rows that were not compared over all their seeds.
     """
 
     dataset: Dataset
-    reference: Evaluation
-    others: Mapping[str, Evaluation]
+    pairs: Mapping[str, tuple[Evaluation, Evaluation]]
+    notes: Sequence[str]
 
 
 def report(cfg: DictConfig) -> pl.DataFrame:
@@ -107,14 +114,17 @@ def report(cfg: DictConfig) -> pl.DataFrame:
     against = reference_of(cfg.reference, rows, summary)
     parts, folder = parts_of(rows), Path(cfg.output)
     judged = judged_again(rows, against, split, cfg.data) if cfg.n_resamples and len(rows) > 1 else None
-    tests = None if judged is None else compare(judged.reference, judged.others, n_resamples=cfg.n_resamples)
-    write(folder, rows, summary, tests, split, against, notes_of(rows, tests, against, cfg.n_resamples), parts)
-    if judged is not None and parts is not None and split == "test":
-        rolling.by_quarter(judged.reference, judged.others, judged.dataset, cfg.n_resamples).write_csv(folder / rolling.TESTS)
+    tests = compare_pairs(judged.pairs, n_resamples=cfg.n_resamples) if judged and judged.pairs else None
+    notes = [*notes_of(rows, tests, against, cfg.n_resamples), *(judged.notes if judged else [])]
+    write(folder, rows, summary, tests, split, against, notes, parts)
+    if tests is not None and parts is not None and split == "test":
+        rolling.by_quarter(judged.pairs, judged.dataset, cfg.n_resamples).write_csv(folder / rolling.TESTS)
     console = Console(width=WIDTH)
     console.print(grid(summary, split).rich())
     if tests is not None:
         console.print(differences(tests, against.name).rich())
+    for note in judged.notes if judged else ():
+        console.print(note, markup=False)
     log.info("%d runs: %s", len(runs), folder)
     return summary
 
@@ -285,20 +295,21 @@ def parts_of(rows: Sequence[Row]) -> pl.DataFrame | None:
 
 
 def judged_again(rows: Sequence[Row], against: Row, split: str, data: Mapping[str, Any] | None = None) -> Judged | None:
-    """The reference and the other rows, judged query by query; None, with a warning, where the data cannot be read.
+    """The reference beside each other row, judged query by query; None, with a warning, where the data cannot be read.
 
-    The values of a query are averaged over seeds: what is tested is whether other users would say the same.
+    The values of a query are averaged over the seeds of both rows: what is tested is whether other users would say the same.
 
     Args:
         data: keys of the reference's data config that have other values here, where the file has moved.
     """
     try:
         dataset = dataset_behind(against, data)
-        judged = {name: mean_evaluation(of_runs) for name, of_runs in evaluations_of(rows, dataset, split).items()}
+        others = evaluations_of(rows, dataset, split)
+        reference = others.pop(against.name)
+        return Judged(dataset, pairs_of(reference, others), of_seeds(against.name, reference, others))
     except (SeasonrecError, OSError) as error:
         log.warning("no tests, for the truth of the lists cannot be read: %s", error)
         return None
-    return Judged(dataset, judged.pop(against.name), judged)
 
 
 def dataset_behind(row: Row, data: Mapping[str, Any] | None = None) -> Dataset:
@@ -314,7 +325,7 @@ def dataset_behind(row: Row, data: Mapping[str, Any] | None = None) -> Dataset:
     return unchanged(dataset_of(moved(first.record["config"], data)), first.folder)
 
 
-def evaluations_of(rows: Sequence[Row], dataset: Dataset, split: str) -> dict[str, list[Evaluation]]:
+def evaluations_of(rows: Sequence[Row], dataset: Dataset, split: str) -> dict[str, Seeded]:
     """The lists of each row once more, run by run: all by the same truth and labels.
 
     Raises:
@@ -323,7 +334,7 @@ def evaluations_of(rows: Sequence[Row], dataset: Dataset, split: str) -> dict[st
     seasons = season_labels(dataset)
     place = Path("lists") / ("" if split == "test" else split)
     judged = lambda path: evaluate(read_lists(path, dataset), dataset.timeline, seasons)
-    return {row.name: [judged(run.folder / place / f"{row.method}.parquet") for run in row.runs] for row in rows}
+    return {row.name: Seeded([judged(run.folder / place / f"{row.method}.parquet") for run in row.runs], row.seeds) for row in rows}
 
 
 def write(
@@ -364,14 +375,28 @@ def notes_of(rows: Sequence[Row], tests: pl.DataFrame | None, against: Row, n_re
     if tests is not None:
         n = tests["p_holm"].count()  # of few users there is none
         notes.append(
-            f"Tests: {against.name} against each other row, paired bootstrap over users of values averaged over seeds, Holm-corrected"
-            f" over all {n} of them. They say nothing about other seeds."
+            f"Tests: {against.name} against each other row, paired bootstrap over users of values averaged over the seeds that both ran"
+            f" with (a baseline or peer of one run stands for every seed), Holm-corrected over all {n} of them. They say nothing about"
+            " other seeds."
         )
         if (floor := n / (n_resamples + 1)) > FLOOR:
             notes.append(f"With {n_resamples:,} resamples no corrected p can be below {floor:.3f}; raise n_resamples to see smaller ones.")
     codes = {str((run.record.get("code") or {}).get("commit"))[:10] for row in rows for run in row.runs}
     if len(codes) > 1:
         notes.append(f"The runs are of {len(codes)} versions of the code: {', '.join(sorted(codes))}.")
+    return notes
+
+
+def of_seeds(reference: str, method: Seeded, others: Mapping[str, Seeded]) -> list[str]:
+    """A note on each row that was not compared with the reference over all seeds of both."""
+    listed = lambda seeds: ", ".join(map(str, seeds))
+    notes = []
+    for name, other in others.items():
+        shared = method.shared(other)
+        if shared is None or (set(shared) == {*method.seeds} == {*other.seeds}):
+            continue
+        whose = f"{name} ran with seed {listed(other.seeds)}, {reference} with {listed(method.seeds)}"
+        notes.append(f"{whose}: {f'the difference is that of seed {listed(shared)}' if shared else 'no difference is shown'}.")
     return notes
 
 

@@ -204,7 +204,7 @@ def _tile(pair: Pair, values: Mapping[str, float], best: str, significance: pl.D
         peer = _best(peers)
         whom = f"next {peer} {peers[peer]:.4f}" if best == JOINT else f"{JOINT} {values[JOINT]:.4f}"
         p = "" if significance is None else f", {p_text(_p_against(significance, peer, pair))} ({FAMILIES[_primary(significance)]})"
-        note = f"{whom}, difference {values[JOINT] - peers[peer]:+.4f}{p}"
+        note = f"{whom}, difference {values[JOINT] - peers[peer]:+z.4f}{p}"
     kind = "tile ours" if best == JOINT else "tile"
     title, method, note = (html.escape(part) for part in (_name(pair), best, note))
     return f"<div class='{kind}'><h3>{title}</h3><strong>{values[best]:.4f}</strong> {method}<small>{note}</small></div>"
@@ -297,7 +297,7 @@ def _difference(row: Mapping[str, Any]) -> str:
         return ABSENT
     sure = row["p_holm"] is not None and row["p_holm"] < ALPHA
     kind = ("up" if row["difference"] > 0 else "down") if sure else "open"
-    value = Html(f"<span class='{kind}'>{row['difference']:+.4f}</span>")
+    value = Html(f"<span class='{kind}'>{row['difference']:+z.4f}</span>")
     return page.two_lines(value, f"{page.number(row['low'])} to {page.number(row['high'])}", p_text(row["p_holm"]))
 
 
@@ -351,7 +351,7 @@ def _before_and_after(metrics: pl.DataFrame) -> Html:
 
 def _change(before: float | None, after: float | None) -> list[str]:
     difference = None if before is None or after is None else after - before
-    return [page.number(before), page.number(after), page.number(difference, "+.4f")]
+    return [page.number(before), page.number(after), page.number(difference, "+z.4f")]
 
 
 # ---- users ----
@@ -398,7 +398,7 @@ def _bar(row: Mapping[str, Any], styles: Mapping[str, tuple[str, str]], zero: fl
         else:
             start, right = right, right + width
         pieces.append(f"<rect x='{start:.1f}' y='2' width='{width:.1f}' height='10' fill='{colour}'/>")
-    parts = ", ".join(f"{title} {page.number(row[head], '+.2f')}" for head, (title, _) in styles.items())
+    parts = ", ".join(f"{title} {page.number(row[head], '+z.2f')}" for head, (title, _) in styles.items())
     drawn = f"<title>{html.escape(parts)}</title>{''.join(pieces)}<line x1='{zero:.1f}' x2='{zero:.1f}' y1='0' y2='14'/>"
     return page.two_lines(Html(f"<svg width='{BAR_WIDTH + 2}' height='14' role='img'>{drawn}</svg>"), parts)
 

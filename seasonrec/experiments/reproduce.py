@@ -130,7 +130,7 @@ def grid_of(wanted: DictConfig, table: pl.DataFrame) -> Grid:
         [
             Cell(row["method"]),
             Cell(f"{row['slice']} {row['metric']}"),
-            *(Cell(number(row[name], form)) for name, form in (("published", ".4f"), ("found", ".4f"), ("difference", "+.4f"))),
+            *(Cell(number(row[name], form)) for name, form in (("published", ".4f"), ("found", ".4f"), ("difference", "+z.4f"))),
             Cell(number(row["tolerance"], ".4f")),
             Cell(row["verdict"], row["verdict"] != REPRODUCED),
         ]

@@ -17,7 +17,7 @@ from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.evaluate import Evaluation
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.evaluation.seeds import CELL
-from seasonrec.evaluation.significance import compare
+from seasonrec.evaluation.significance import compare_pairs
 from seasonrec.evaluation.tables import grid, selection_score
 from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
@@ -169,8 +169,8 @@ def write(judge: Judge, dataset: Dataset, splits: Sequence[Split], record: RunRe
         return math.nan
     if (tests := judge.significance(JOINT)) is not None:
         record.table("significance", tests)
-        others = {name: each for name, each in judge.tested.items() if name != JOINT}
-        by_quarter(judge.tested[JOINT], others, dataset, n_resamples).write_csv(judge.folder / TESTS)
+        pairs = {name: (judge.tested[JOINT], each) for name, each in judge.tested.items() if name != JOINT}
+        by_quarter(pairs, dataset, n_resamples).write_csv(judge.folder / TESTS)
     score = selection_score(judge.of(JOINT, "validation"), judge.of(REFERENCE, "validation"))
     record.facts(selection=score)
     return score
@@ -194,12 +194,14 @@ def markdown_of(table: pl.DataFrame) -> str:
     return "\n".join(f"## {part}\n\n{grid(table, part).markdown()}" for part in table["split"].unique(maintain_order=True))
 
 
-def by_quarter(ours: Evaluation, others: Mapping[str, Evaluation], dataset: Dataset, n_resamples: int) -> pl.DataFrame:
-    """A method against each other one quarter by quarter, by `compare`; p is corrected within a quarter."""
+def by_quarter(methods: Mapping[str, tuple[Evaluation, Evaluation]], dataset: Dataset, n_resamples: int) -> pl.DataFrame:
+    """A method against each other one quarter by quarter, by `compare_pairs`; p is corrected within a quarter."""
+    (first, _), *_ = methods.values()
     tables = []
-    for quarter, weeks in quarters(ours.week, dataset).items():
-        rows = np.flatnonzero(np.isin(ours.week, weeks))
-        tests = compare(ours.take(rows), {name: each.take(rows) for name, each in others.items()}, n_resamples=n_resamples)
+    for quarter, weeks in quarters(first.week, dataset).items():
+        rows = np.flatnonzero(np.isin(first.week, weeks))
+        of_quarter = {name: (method.take(rows), other.take(rows)) for name, (method, other) in methods.items()}
+        tests = compare_pairs(of_quarter, n_resamples=n_resamples)
         tables.append(tests.select(pl.lit(quarter).alias("quarter"), pl.all()))
     return pl.concat(tables)
 

@@ -20,7 +20,7 @@ from seasonrec.evaluation.tables import changes
 from seasonrec.experiments import processes
 from seasonrec.experiments.ablate import table_of
 from seasonrec.experiments.processes import config_of
-from seasonrec.experiments.record import LOCK, read_record
+from seasonrec.experiments.record import LOCK, read_record, read_table
 
 MINE = """
 defaults: [base, _self_]
@@ -133,6 +133,7 @@ def test_no_difference_is_shown_without_a_minus():
     user = np.arange(30)
     same = Evaluation(user, np.zeros(30), (column,), np.full((30, 1), 0.5), {})
     tests = compare(same, {"variant": same}, pairs=[column[:2]], n_resamples=9)
+    tests = tests.with_columns(low=-0.00004)  # as the variant's upper limit it is shown with a plus, as its lower one without a minus
     table = table_of({"whole": [same], "variant": [same]}, tests, "test")
     assert [cell.text for _, _, cell, *_ in changes(table, "whole").rows[:2]] == ["0.5000", "0.5000 (+0.0000, +0.0000 to +0.0000, p 1.000)"]
 
@@ -160,6 +161,40 @@ def test_finished_runs_are_found_again_and_a_failed_one_is_named_and_run_once_mo
     ablate(tmp_path)
     assert pretended.calls == ["without_content/seed1"]
     assert (tmp_path / "report.html").exists()
+
+
+def test_a_variant_that_failed_with_one_seed_is_compared_over_the_other(ablate, pretended, capsys, tmp_path):
+    pretended.fails = ("without_content/seed1",)
+    with pytest.raises(SystemExit):
+        ablate(tmp_path)
+    said = "without_content ran with seed 0, whole with 0, 1: the difference is that of seed 0."
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert said in (tmp_path / "report.md").read_text()
+    of = {"slice": "all", "metric": "ndcg@10"}
+    of_seed_0 = read_table(tmp_path / "whole/seed0", "metrics").filter(split="test", **of)
+    found = dict(of_seed_0.select("method", "value").iter_rows())
+    row = pl.read_csv(tmp_path / "ablation.csv").filter(variant="without_content", **of).row(0, named=True)
+    assert row["difference"] == pytest.approx(found["personal_frequency"] - found["joint"])
+
+
+def test_fewer_seeds_than_have_run_take_nothing_from_the_table(ablate, pretended, capsys, tmp_path):
+    ablate(tmp_path, "seed=0,1")
+    before, pretended.calls = (tmp_path / "ablation.csv").read_text(), []
+    ablate(tmp_path, "seed=0")
+    assert pretended.calls == []
+    assert (tmp_path / "ablation.csv").read_text() == before
+
+
+def test_variants_without_a_seed_in_common_are_shown_and_not_compared(ablate, pretended, tmp_path):
+    pretended.fails = ("whole/seed1", "without_content/seed0")
+    with pytest.raises(SystemExit):
+        ablate(tmp_path)
+    rows = pl.read_csv(tmp_path / "ablation.csv")
+    assert rows["variant"].unique(maintain_order=True).to_list() == ["whole", "without_content"]
+    assert "difference" not in rows.columns
+    said = (tmp_path / "report.md").read_text()
+    assert "without_content ran with seed 1, whole with 0: no difference is shown." in said
+    assert "without_content over whole, all ndcg@10: not compared, for they ran with different seeds" in said
 
 
 def test_an_ablation_at_which_another_process_works_is_left_alone(ablate, pretended, capsys, tmp_path):

@@ -97,6 +97,21 @@ def test_the_reference_is_tested_against_every_other_row_by_users(experiments, r
     assert_frame_equal(pl.read_csv(reported / "significance.csv"), wanted, check_dtypes=False)
 
 
+def test_experiments_of_other_seeds_are_compared_over_those_that_both_have(experiments, command, tmp_path, capsys):
+    runs = [str(experiments / name) for name in ("base0", "base1", "fast0")]
+    command("report", *runs, f"output={tmp_path}", "n_resamples=20", "reference='joint lr=0.004'")
+    mine = {name: value(read_table(experiments / name, "metrics"), method="joint", split="test")["value"] for name in ("base0", "fast0")}
+    found = value(pl.read_csv(tmp_path / "significance.csv"), other="joint lr=0.5")["difference"]
+    assert found == pytest.approx(mine["base0"] - mine["fast0"])
+    said = "joint lr=0.5 ran with seed 0, joint lr=0.004 with 0, 1: the difference is that of seed 0."
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "report.md").read_text()
+    of_popular = value(pl.read_csv(tmp_path / "significance.csv"), other="popular_4_weeks")["difference"]
+    summary = pl.read_csv(tmp_path / "summary.csv")  # of which there is one list whatever the seed: compared with the mean over both
+    ours, theirs = (value(summary, method=name, split="test")["value"] for name in ("joint lr=0.004", "popular_4_weeks"))
+    assert of_popular == pytest.approx(ours - theirs)
+
+
 def test_the_reference_is_the_experiment_that_is_best_on_validation_weeks(experiments, tmp_path):
     better = scaled(changed(experiments / "fast0", tmp_path / "better", optim={"lr": 0.7}), "joint", 1.5)
     rows = rows_of(finished_runs([experiments / "base0", better]))

@@ -216,7 +216,7 @@ def test_the_joint_model_is_tested_quarter_by_quarter(dataset):
     lead = np.where(week <= 56, 0.1, -0.2)[:, None]
     popular = Evaluation(user, week, columns, np.full((100, len(HEADLINES)), 0.5), {})
     joint = replace(popular, values=popular.values + lead)
-    tests = rolling.by_quarter(joint, {"popular": popular}, dataset, 50).filter(**NDCG)
+    tests = rolling.by_quarter({"popular": (joint, popular)}, dataset, 50).filter(**NDCG)
     assert tests.select("quarter", "other", "n_queries").rows() == [("2022 Q3", "popular", 35), ("2022 Q4", "popular", 65)]
     assert tests["difference"].to_list() == pytest.approx([0.1, -0.2])
 

@@ -193,10 +193,10 @@ def claims_of(ablation: DictConfig, runs: Mapping[str, Seeded]) -> pl.DataFrame:
     for claim in ablation.claims:
         if not {claim.variant, claim.over} <= runs.keys():
             continue
-        found, holds = (None, None, None), None
+        found: Sequence[float | None] = (None, None, None)
         for other, variant in pairs_of(runs[claim.over], {claim.variant: runs[claim.variant]}).values():
             found = ratio(variant, other, (claim.slice, claim.metric), n_resamples=ablation.n_resamples)
-            holds = found[0] >= claim.at_least
+        holds = None if found[0] is None else found[0] >= claim.at_least
         rows.append((claim.variant, claim.over, claim.slice, claim.metric, *found, claim.at_least, holds))
     text, numbers = dict.fromkeys(("variant", "over", "slice", "metric"), pl.String()), ("ratio", "low", "high", "at_least")
     return pl.DataFrame(rows, schema={**text, **dict.fromkeys(numbers, pl.Float64()), "holds": pl.Boolean()}, orient="row")

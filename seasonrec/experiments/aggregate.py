@@ -24,11 +24,9 @@ from seasonrec.experiments import rolling
 from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.config import nearest
 from seasonrec.experiments.recommender import moved, unchanged
-from seasonrec.experiments.record import FINISHED, JOINT, RECORD, read_record, read_table
+from seasonrec.experiments.record import FINISHED, JOINT, RECORD, REFERENCE, TUNED, read_record, read_table
 from seasonrec.experiments.report import write_comparison
 from seasonrec.experiments.settings import labels, refuse_mixtures, settings_of, told_apart
-from seasonrec.experiments.shared_encoder import TUNED
-from seasonrec.experiments.train import REFERENCE
 
 log = logging.getLogger(__name__)
 SUMMARY, TESTS, RUNS = "summary.csv", "significance.csv", "runs.csv"
@@ -114,16 +112,17 @@ def report(cfg: DictConfig) -> pl.DataFrame:
     against = reference_of(cfg.reference, rows, summary)
     parts, folder = parts_of(rows), Path(cfg.output)
     judged = judged_again(rows, against, split, cfg.data) if cfg.n_resamples and len(rows) > 1 else None
-    tests = compare_pairs(judged.pairs, n_resamples=cfg.n_resamples) if judged and judged.pairs else None
-    notes = [*notes_of(rows, tests, against, cfg.n_resamples), *(judged.notes if judged else [])]
+    pairs, compared = (judged.pairs, judged.notes) if judged else ({}, [])
+    tests = compare_pairs(pairs, n_resamples=cfg.n_resamples) if pairs else None
+    notes = [*notes_of(rows, tests, against, cfg.n_resamples), *compared]
     write(folder, rows, summary, tests, split, against, notes, parts)
-    if tests is not None and parts is not None and split == "test":
-        rolling.by_quarter(judged.pairs, judged.dataset, cfg.n_resamples).write_csv(folder / rolling.TESTS)
+    if judged and pairs and parts is not None and split == "test":
+        rolling.by_quarter(pairs, judged.dataset, cfg.n_resamples).write_csv(folder / rolling.TESTS)
     console = Console(width=WIDTH)
     console.print(grid(summary, split).rich())
     if tests is not None:
         console.print(differences(tests, against.name).rich())
-    for note in judged.notes if judged else ():
+    for note in compared:
         console.print(note, markup=False)
     log.info("%d runs: %s", len(runs), folder)
     return summary
@@ -381,10 +380,14 @@ def notes_of(rows: Sequence[Row], tests: pl.DataFrame | None, against: Row, n_re
         )
         if (floor := n / (n_resamples + 1)) > FLOOR:
             notes.append(f"With {n_resamples:,} resamples no corrected p can be below {floor:.3f}; raise n_resamples to see smaller ones.")
-    codes = {str((run.record.get("code") or {}).get("commit"))[:10] for row in rows for run in row.runs}
+    codes = {_version(run.record.get("code") or {}) for row in rows for run in row.runs}
     if len(codes) > 1:
         notes.append(f"The runs are of {len(codes)} versions of the code: {', '.join(sorted(codes))}.")
     return notes
+
+
+def _version(code: Mapping[str, Any]) -> str:
+    return " with ".join([str(code.get("commit"))[:10], *(f"{name} {digest}" for name, digest in (code.get("own") or {}).items())])
 
 
 def of_seeds(reference: str, method: Seeded, others: Mapping[str, Seeded]) -> list[str]:
@@ -392,10 +395,9 @@ def of_seeds(reference: str, method: Seeded, others: Mapping[str, Seeded]) -> li
     listed = lambda seeds: ", ".join(map(str, seeds))
     notes = []
     for name, other in others.items():
-        shared = method.shared(other)
-        if shared is None or (set(shared) == {*method.seeds} == {*other.seeds}):
+        if method.seeds is None or other.seeds is None or {*method.seeds} == {*other.seeds}:
             continue
-        whose = f"{name} ran with seed {listed(other.seeds)}, {reference} with {listed(method.seeds)}"
+        whose, shared = f"{name} ran with seed {listed(other.seeds)}, {reference} with {listed(method.seeds)}", method.shared(other)
         notes.append(f"{whose}: {f'the difference is that of seed {listed(shared)}' if shared else 'no difference is shown'}.")
     return notes
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import torch
 from hydra.utils import instantiate
@@ -23,6 +22,7 @@ from seasonrec.errors import ConfigError
 from seasonrec.evaluation.scorer import Scorer
 from seasonrec.experiments.config import resolve
 from seasonrec.experiments.devices import device_of
+from seasonrec.experiments.record import TEXT_PROFILE
 from seasonrec.heads.head import Sizes
 from seasonrec.joint.model import JointModel
 from seasonrec.joint.scorer import RERANKER, JointScorer, Reranker
@@ -31,7 +31,6 @@ from seasonrec.seasons.calendar import Calendar
 from seasonrec.seasons.context import SeasonContext
 
 log = logging.getLogger(__name__)
-TEXT_PROFILE: Final = "text_profile"
 
 
 def cache_folder(cfg: DictConfig) -> Path:

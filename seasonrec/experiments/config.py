@@ -18,6 +18,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from seasonrec.bounds import bounded
 from seasonrec.errors import ConfigError
+from seasonrec.experiments.record import JOINT, REFERENCE, TUNED
 
 # The extra that brings an optional package which configs name.
 EXTRAS: Final = {"peft": "lora"}
@@ -314,6 +315,7 @@ def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
             raise ConfigError(
                 f"reranker.{next(iter(reranker))} is given, but there is no reranker: choose one, e.g. reranker=boosted_trees"
             )
+        _refuse_taken_names(cfg)
         for key in AT_LEAST_ONE:
             if (value := OmegaConf.select(cfg, key)) is None:
                 continue
@@ -323,6 +325,19 @@ def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     _check_calls(OmegaConf.to_container(cfg, resolve=True), "")
+
+
+def _refuse_taken_names(cfg: DictConfig) -> None:
+    """Nothing, if no baseline takes the name of what a run judges by itself."""
+    baselines = cfg.get("baseline") or {}
+    for name in (JOINT, TUNED):
+        if name in baselines:
+            raise ConfigError(f"baseline.{name}: a run calls a method of its own {name}; give the baseline another name")
+    if REFERENCE in baselines and (reference := OmegaConf.select(cfg, "eval.reference")) != baselines[REFERENCE]:
+        raise ConfigError(
+            f"baseline.{REFERENCE} is not eval.reference ({dict(reference or {})}), which selection is relative to and which stands under"
+            f" this name; set eval.reference.<key>, or give the baseline another name"
+        )
 
 
 def nearest(name: str, known: Iterable[Any]) -> str:

@@ -1,12 +1,11 @@
 """Ranks, evaluates and compares methods on the same queries, and keeps what comes out."""
 
 import hashlib
-import inspect
 import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,14 @@ from seasonrec.evaluation.scorer import Scorer
 from seasonrec.evaluation.selection import Selection
 from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import HEADLINES, leaderboard
+from seasonrec.experiments.own_code import digests
+from seasonrec.experiments.record import REFERENCE
 from seasonrec.schema import DAY
 from seasonrec.seasons.calendar import Calendar
 from seasonrec.seasons.in_season import SeasonLabels
 
 log = logging.getLogger(__name__)
 SPLITS = ("validation", "test")
-REFERENCE = "personal_frequency"  # judged first: what selection is relative to
 
 
 class Judge:
@@ -220,11 +220,10 @@ def code_digest(method: type) -> str:
     """A digest of the source that makes a method's lists: results of other code are other results.
 
     Args:
-        method: of a user's own its file counts too, but not what that imports.
+        method: of a user's own the files count too that its class and those above it are of, and what they import.
     """
     digest = hashlib.sha256(code_of_baselines())
-    with suppress(TypeError, OSError):  # of a class that was typed into a notebook there is no file
-        digest.update(Path(inspect.getfile(method)).read_bytes())
+    digest.update(json.dumps(digests(each.__module__ for each in method.__mro__)).encode())
     return digest.hexdigest()
 
 

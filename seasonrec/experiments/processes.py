@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from seasonrec.data.prepare import digest_of
 from seasonrec.errors import ConfigError, TrainingError
 from seasonrec.experiments.config import SCHEMAS, check_config
-from seasonrec.experiments.record import is_finished, plain_config, refuse_other_data, refuse_other_settings
+from seasonrec.experiments.own_code import changed_code
+from seasonrec.experiments.record import is_finished, plain_config, read_record, refuse_other_data, refuse_other_settings
 from seasonrec.experiments.sweep.run import devices
 from seasonrec.experiments.sweep.sweeper import flags_of, parsed
 from seasonrec.experiments.sweep.worker import error_of, started
@@ -52,7 +53,7 @@ class Job:
         return is_finished(self.folder)
 
     def check(self) -> None:
-        """Nothing, if the run can begin or go on.
+        """Nothing, if the run can begin or go on; a warning, if it has finished with other code of the user's own.
 
         Raises:
             ConfigError: its folder holds a run of other settings.
@@ -61,6 +62,8 @@ class Job:
         refuse_other_settings(self.config, self.folder)
         if self.is_finished:
             refuse_other_data(self.folder, _digest(json.dumps(self.config["data"], sort_keys=True)))
+            if changed := changed_code(read_record(self.folder)):
+                log.warning("%s: since this run %s changed; move it away to run it again", self.folder, " and ".join(changed))
 
 
 def jobs_of(what: str, folder: Path, words: Sequence[str], seeds: Sequence[int], verb: str = "train") -> list[Job]:

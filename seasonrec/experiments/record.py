@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from seasonrec.data.dataset import Dataset
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments import memory, provenance
+from seasonrec.experiments.own_code import own_code
 from seasonrec.experiments.settings import asked_of
 from seasonrec.schema import TIME
 
@@ -35,7 +36,12 @@ log = logging.getLogger(__name__)
 RECORD: Final = "run.json"
 LOCK: Final = ".lock"  # held by the process that is at work on a run
 PATIENCE: Final = 2.0  # seconds for which it is waited for: one that was killed may still be ending
-JOINT: Final = "joint"  # the joint model among methods
+# Methods that a run judges by itself: the joint model, what selection is relative to, and what ranks by texts alone, before and after
+# training.
+JOINT: Final = "joint"
+REFERENCE: Final = "personal_frequency"
+TEXT_PROFILE: Final = "text_profile"
+TUNED: Final = "text_profile_tuned"
 RUNNING, FINISHED, FAILED, PRUNED = "running", "finished", "failed", "pruned"
 WITHIN, SO_FAR = "peak within the stage", "peak of the process so far"
 # Columns of the tables in a run's folder. Examples have more: one per head and reranker, and a score is the sum of these parts.
@@ -84,7 +90,8 @@ class RunRecord:
         self._peaks: list[float] = []  # of the open stages, outermost first
         self._error: BaseException | None = None
         now, asked = _now(), provenance.asked(self.folder)
-        here = {"code": provenance.code_version(), "machine": provenance.machine(), "versions": provenance.package_versions()}
+        code = provenance.code_version() | {"own": own_code(config)}
+        here = {"code": code, "machine": provenance.machine(), "versions": provenance.package_versions()}
         self._content: dict[str, Any] = {
             "status": RUNNING,
             "error": None,

@@ -16,8 +16,7 @@ from seasonrec.evaluation.significance import standard_errors
 from seasonrec.evaluation.tables import ABSENT, HEADLINES, TITLES, Grid, markdown, p_text, smallest
 from seasonrec.experiments import page, plots
 from seasonrec.experiments.page import Html, Picture, write_page
-from seasonrec.experiments.record import FAILED, JOINT, RECORD, TABLES, read_record, read_table
-from seasonrec.experiments.shared_encoder import TEXT_PROFILE, TUNED
+from seasonrec.experiments.record import FAILED, JOINT, RECORD, TABLES, TEXT_PROFILE, TUNED, read_record, read_table
 from seasonrec.seasons.phase import HALF_WINDOW
 from seasonrec.seasons.profile import STRENGTH
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from seasonrec.errors import DataError, SeasonrecError
 from seasonrec.evaluation.tables import ABSENT, Cell, Grid
 from seasonrec.experiments.aggregate import MARKDOWN, FinishedRun, Row, finished_runs, folders_of
+from seasonrec.experiments.own_code import changed_code
 from seasonrec.experiments.processes import failure_of, jobs_of, run_all
 from seasonrec.experiments.provenance import code_version
 from seasonrec.experiments.settings import asked_of
@@ -73,10 +74,13 @@ def runs_of(cfg: DictConfig) -> list[Path]:
 
 def of_other_code(runs: Sequence[FinishedRun]) -> list[str]:
     """A note on each run that other code than this made: a finished run stands until it is moved away."""
-    code = lambda run: run.record.get("code") or {}
-    words = lambda of: f"commit {of.get('commit')}{', changed since' if of.get('dirty') else ''}"
-    now = code_version()
-    return [f"{run.folder} was made by other code ({words(code(run))}): move it away to run it again." for run in runs if code(run) != now]
+    notes, now = [], code_version()
+    for run in runs:
+        code, own = run.record.get("code") or {}, changed_code(run.record)
+        if own or any(code.get(key) != value for key, value in now.items()):
+            which = ", ".join([f"commit {code.get('commit')}", *(["changed since"] if code.get("dirty") else []), *own])
+            notes.append(f"{run.folder} was made by other code ({which}): move it away to run it again.")
+    return notes
 
 
 def metrics_of(runs: Sequence[FinishedRun]) -> pl.DataFrame:

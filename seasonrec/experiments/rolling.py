@@ -20,10 +20,10 @@ from seasonrec.evaluation.seeds import CELL
 from seasonrec.evaluation.significance import compare_pairs
 from seasonrec.evaluation.tables import grid, selection_score
 from seasonrec.experiments.build import dataset_of
-from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
+from seasonrec.experiments.judge import SPLITS, Judge
 from seasonrec.experiments.ranks import follows
 from seasonrec.experiments.recommender import unchanged
-from seasonrec.experiments.record import JOINT, RunRecord, is_finished, moved, plain_config, refuse_other_settings
+from seasonrec.experiments.record import JOINT, REFERENCE, RunRecord, is_finished, moved, plain_config, refuse_other_settings
 from seasonrec.experiments.report import write_report
 from seasonrec.schema import DAY, WEEK
 

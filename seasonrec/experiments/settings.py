@@ -34,8 +34,9 @@ N_SHOWN: Final = 4  # settings in a label; the table of runs has them all
 
 
 def settings_of(record: Record) -> dict[str, Any]:
-    """Every value of a run's config that its results depend on beside data and seed, by its dotted key."""
-    return {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)}
+    """Every value of a run's config that its results depend on beside data and seed, by its dotted key; and modules of a user's own."""
+    own = (record.get("code") or {}).get("own") or {}
+    return {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)} | own
 
 
 def asked_of(config: Mapping[str, Any]) -> dict[str, Any]:

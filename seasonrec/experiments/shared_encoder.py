@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Final
 
 from hydra.utils import instantiate
 from numpy.typing import NDArray
@@ -10,12 +9,11 @@ from omegaconf import DictConfig
 
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.language_fit import language_fit
-from seasonrec.experiments.build import TEXT_PROFILE, baseline_nodes
+from seasonrec.experiments.build import baseline_nodes
 from seasonrec.experiments.judge import SPLITS, Judge
-from seasonrec.experiments.record import RunRecord
+from seasonrec.experiments.record import TEXT_PROFILE, TUNED, RunRecord
 
 log = logging.getLogger(__name__)
-TUNED: Final = "text_profile_tuned"
 
 
 def describe(record: RunRecord, texts: CatalogueTexts, seed: int) -> None:

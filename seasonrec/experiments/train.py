@@ -35,11 +35,11 @@ from seasonrec.experiments.cores import n_cores
 from seasonrec.experiments.devices import refuse_missing_gpu
 from seasonrec.experiments.examples import write_examples
 from seasonrec.experiments.fit import EPOCHS, LOSSES, Fit, Outcome
-from seasonrec.experiments.judge import REFERENCE, SPLITS, Judge
+from seasonrec.experiments.judge import SPLITS, Judge
 from seasonrec.experiments.judge_ratings import RatingJudge, judge_rating_baselines
 from seasonrec.experiments.ranks import Ranks, follow, follows
 from seasonrec.experiments.recommender import FITS, Recommender, unchanged
-from seasonrec.experiments.record import JOINT, PRUNED, RunRecord, moved, plain_config, read_record
+from seasonrec.experiments.record import JOINT, PRUNED, REFERENCE, RunRecord, moved, plain_config, read_record
 from seasonrec.experiments.report import write_ratings, write_report
 from seasonrec.experiments.rolling import roll
 from seasonrec.experiments.shared_encoder import describe, judge_tuned

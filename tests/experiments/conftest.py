@@ -22,7 +22,8 @@ from seasonrec.experiments import cli
 from seasonrec.experiments.build import Joint, dataset_of, joint_of, texts_of
 from seasonrec.experiments.fit import Fit
 from seasonrec.experiments.judge import SPLITS, Judge
-from seasonrec.experiments.train import REFERENCE, judge_baselines, judge_of
+from seasonrec.experiments.record import REFERENCE
+from seasonrec.experiments.train import judge_baselines, judge_of
 from seasonrec.schema import DAY, WEEK
 
 START = 1_630_281_600  # Monday 2021-08-30 UTC

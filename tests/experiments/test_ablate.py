@@ -197,6 +197,16 @@ def test_variants_without_a_seed_in_common_are_shown_and_not_compared(ablate, pr
     assert "without_content over whole, all ndcg@10: not compared, for they ran with different seeds" in said
 
 
+def test_a_finished_run_of_other_own_code_is_named(ablate, pretended, capsys, tmp_path):
+    ablate(tmp_path, "seed=0")
+    record = read_record(run := tmp_path / "whole/seed0")
+    (run / "run.json").write_text(json.dumps(record | {"code": record["code"] | {"own": {"my_heads": "1f"}}}))
+    capsys.readouterr()
+    ablate(tmp_path, "seed=0")
+    said = [line for line in capsys.readouterr().err.splitlines() if "changed" in line]
+    assert said == [f"{run}: since this run my_heads changed; move it away to run it again"]
+
+
 def test_an_ablation_at_which_another_process_works_is_left_alone(ablate, pretended, capsys, tmp_path):
     with FileLock(tmp_path / LOCK):
         with pytest.raises(SystemExit):

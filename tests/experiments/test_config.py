@@ -150,3 +150,26 @@ def test_a_package_that_is_missing_names_the_extra_that_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConfigError, match=r"^call\._target_: cannot import peft\.LoraConfig: .*; pip install 'seasonrec\[lora\]'$"):
         check(call={"_target_": "peft.LoraConfig"})
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "+baseline.joint={_target_: builtins.dict}",
+            r"^baseline\.joint: a run calls a method of its own joint; give the baseline another name$",
+        ),
+        ("+baseline.text_profile_tuned={_target_: builtins.dict}", r"^baseline\.text_profile_tuned: "),
+        (
+            "baseline.personal_frequency={_target_: builtins.dict}",
+            r"^baseline\.personal_frequency is not eval\.reference .* set eval\.reference\.",
+        ),
+    ],
+)
+def test_a_baseline_cannot_take_the_name_of_what_a_run_judges_by_itself(composed, word, message):
+    with pytest.raises(ConfigError, match=message):
+        check_config(composed(word))
+
+
+def test_the_reference_stands_among_the_baselines_as_it_is(composed):
+    check_config(composed("eval.reference.decay=0.5", "+baseline.mine=${eval.reference}"))

@@ -19,7 +19,7 @@ from seasonrec.evaluation.selection import METRIC, Selection
 from seasonrec.evaluation.tables import selection_score
 from seasonrec.experiments.fit import DONE, LAST, LOSSES, WEIGHTS, Fit, load_weights
 from seasonrec.experiments.fit import learnt as all_learnt
-from seasonrec.experiments.train import REFERENCE
+from seasonrec.experiments.record import REFERENCE
 
 SHORT = "sampling.n_weeks=4"
 

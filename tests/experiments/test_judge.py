@@ -140,6 +140,16 @@ def test_the_digest_of_the_code_changes_with_a_users_own_method(tmp_path, monkey
     assert digests[0] != digests[1]
 
 
+def test_the_digest_of_the_code_changes_with_what_a_users_own_method_imports(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "its_baseline.py").write_text("from its_helper import K\n\n\nclass Mine:\n    k = K\n")
+    digests = []
+    for text in ("K = 1\n", "K = 2\n"):
+        (tmp_path / "its_helper.py").write_text(text)
+        digests.append(code_digest(importlib.import_module("its_baseline").Mine))
+    assert digests[0] != digests[1]
+
+
 def test_judged_lists_lie_in_the_runs_folder(fresh, dataset):
     lists = {split: fresh.rank("by_row", ByRow([]), split) for split in ("validation", "test")}
     fresh.judge("by_row", lists)

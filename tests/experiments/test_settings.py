@@ -32,6 +32,12 @@ def test_seed_paths_data_and_loggers_are_no_settings():
     assert settings_of(record(optim__lr=1.0)) != settings_of(record())
 
 
+def test_another_version_of_own_code_is_another_experiment():
+    of_code = lambda digest: record() | {"code": {"commit": "a", "own": {"my_heads": digest}}}
+    assert settings_of(of_code("1f")) != settings_of(of_code("2e"))
+    assert labels([of_code("1f"), of_code("2e")]) == ["my_heads=1f", "my_heads=2e"]
+
+
 def test_one_experiment_needs_no_name():
     assert labels([record()]) == [""]
 

@@ -1,0 +1,95 @@
+"""A user's own code, which configs name beside ours: another version of it is another experiment."""
+
+import ast
+import hashlib
+import site
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
+from typing import Any, Final
+
+import seasonrec
+
+# What lies there has a version of its own, in a run's record.
+INSTALLED: Final = tuple({Path(sysconfig.get_path(each)).resolve() for each in ("stdlib", "platstdlib", "purelib", "platlib")})
+USERS: Final = tuple(Path(each).resolve() for each in (*site.getsitepackages(), site.getusersitepackages()))
+
+
+def own_code(config: Any) -> dict[str, str]:
+    """A digest of each module of a user's own that a config's classes are of, and of what these import in turn, by module."""
+    return digests(target.rpartition(".")[0] for target in _targets(config))
+
+
+def changed_code(record: Mapping[str, Any]) -> list[str]:
+    """The modules of a user's own that are not here as they were when a run began; none of a record that does not say."""
+    was = (record.get("code") or {}).get("own")
+    if was is None:
+        return []
+    now = own_code(record["config"])
+    return sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+
+
+def digests(modules: Iterable[str]) -> dict[str, str]:
+    """A digest of those of some modules that are a user's own, and of those that these import in turn, by module.
+
+    Args:
+        modules: dotted names, which may go on below a module, as a class within a class does.
+    """
+    found: dict[str, str] = {}
+    to_read = list(modules)
+    while to_read:
+        parts = to_read.pop().split(".")
+        for n in range(1, len(parts) + 1):
+            name = ".".join(parts[:n])
+            if (spec := _own(name)) is None:
+                break
+            is_package = spec.submodule_search_locations is not None
+            if spec.has_location and name not in found:  # a folder without an __init__.py has none
+                content = Path(str(spec.origin)).read_bytes()
+                found[name] = hashlib.sha256(content).hexdigest()[:12]
+                to_read += _imports(content, name if is_package else name.rpartition(".")[0])
+            if not is_package:  # what is named below it is no module
+                break
+    return dict(sorted(found.items()))
+
+
+def _own(module: str) -> ModuleSpec | None:
+    """A module of a user's own, as it would be imported; None of any other, and of what is no module."""
+    try:
+        spec = find_spec(module)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    if spec is None or (spec.has_location and not str(spec.origin).endswith(".py")):
+        return None
+    places = [spec.origin] if spec.has_location else spec.submodule_search_locations or ()
+    others = (*INSTALLED, *USERS, Path(seasonrec.__file__).resolve().parent)
+    own = [place for place in places if not any(Path(str(place)).resolve().is_relative_to(folder) for folder in others)]
+    return spec if own else None
+
+
+def _imports(source: bytes, package: str) -> Iterator[str]:
+    """The dotted names that a source imports, wherever in it; what comes from a module may be a module too."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # of a file that is imported on some machines only
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            name = "." * node.level + (node.module or "")
+            base = resolve_name(name, package) if node.level else name
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if isinstance(target := node.get("_target_"), str):
+            yield target
+        for child in node.values():
+            yield from _targets(child)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from _targets(child)

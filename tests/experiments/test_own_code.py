@@ -1,0 +1,70 @@
+"""What of a user's own code a run is made of."""
+
+import json
+import sys
+
+import pytest
+
+from seasonrec.experiments.own_code import changed_code, digests, own_code
+
+FILES = {
+    "my_heads.py": "import numpy as np\nfrom helpers.maths import TWICE\n\n\nclass Head:\n    class Inner:\n        k = TWICE\n",
+    "helpers/__init__.py": "",
+    "helpers/maths.py": "from . import numbers\nfrom .numbers import ONE\n\nTWICE = 2 * ONE\n",
+    "helpers/numbers.py": "import json\n\nONE = 1\n",
+    "helpers/unused.py": "",
+}
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The folder of a user's own code, which can be imported."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("helpers", None)  # which was imported to look into it
+
+
+def test_own_modules_count_with_what_they_import_and_nothing_installed_does(own):
+    config = {
+        "head": {"_target_": "my_heads.Head", "parts": [{"_target_": "torch.nn.Linear"}]},
+        "model": {"_target_": "seasonrec.losses.bpr"},
+    }
+    assert list(own_code(config)) == ["helpers", "helpers.maths", "helpers.numbers", "my_heads"]
+    assert own_code({"call": {"_target_": "seasonrec.losses.bpr"}, "other": {"_target_": "no_such_module.Head"}, "n": [1, None]}) == {}
+
+
+def test_a_folder_without_init_is_looked_into(own):
+    (own / "loose").mkdir()
+    (own / "loose/tricks.py").write_text("")
+    (own / "my_heads.py").write_text("from loose import tricks\nimport lightning_utilities, os, zlib\n")
+    assert list(digests(["my_heads"])) == ["loose.tricks", "my_heads"]
+
+
+def test_a_class_within_a_class_is_of_its_module(own):
+    assert "my_heads" in own_code({"_target_": "my_heads.Head.Inner"})
+
+
+def test_a_change_of_what_is_imported_is_a_change(own):
+    before = digests(["my_heads"])
+    (own / "helpers/unused.py").write_text("x = 1")
+    assert digests(["my_heads"]) == before
+    (own / "helpers/numbers.py").write_text("ONE = 7")
+    after = digests(["my_heads"])
+    assert [name for name in before if before[name] != after[name]] == ["helpers.numbers"]
+
+
+def test_a_file_that_cannot_be_parsed_imports_nothing(own):
+    (own / "my_heads.py").write_text("import (")
+    assert list(digests(["my_heads"])) == ["my_heads"]
+
+
+def test_a_record_tells_what_has_changed_since(own):
+    config = {"head": {"_target_": "my_heads.Head"}}
+    record = json.loads(json.dumps({"config": config, "code": {"own": own_code(config)}}))
+    assert changed_code(record) == []
+    (own / "helpers/maths.py").write_text("TWICE = 3")
+    assert changed_code(record) == ["helpers.maths", "helpers.numbers"]  # which is not imported any more
+    assert changed_code({"config": config, "code": {"commit": "abc"}}) == []  # a record of before there was this

@@ -3,6 +3,7 @@
 A loss sees `scores` [B, C] of a batch's queries over its candidates and the `Truth` of the batch.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -161,7 +162,7 @@ class JointLoss:
         weighting: the strategy that the weights are the start of.
 
     Raises:
-        ConfigError: a negative weight, no positive weight, or a task without a term.
+        ConfigError: a negative weight, no positive weight, a task without a term, or a term that does not take scores and truth.
     """
 
     def __init__(
@@ -171,6 +172,8 @@ class JointLoss:
         mixed: str = "seasonal",
         weighting: WeightingFactory = Fixed,
     ):
+        for task, term in terms.items():
+            _refuse_other_calls(task, term)
         if negative := {task: weight for task, weight in weights.items() if weight < 0}:
             raise ConfigError(f"loss.weights must not be negative, got {negative}")
         if not any(weights.values()):
@@ -190,6 +193,9 @@ class JointLoss:
     def __call__(self, mixed: Tensor, by_head: Mapping[str, Tensor], truth: Truth, learning: Sequence[Tensor] = ()) -> dict[str, Tensor]:
         """Each term by its task's name, unweighted, and what the weighting makes of them as "total".
 
+        Raises:
+            ConfigError: a term that is no scalar.
+
         Args:
             mixed: the mixer's scores [B, C]. Where the weight of the mixed task is 0, they must come from detached heads: the term
                 then fits the mixer's own weights only and counts 1.
@@ -197,6 +203,25 @@ class JointLoss:
             learning: the model's parameters that learn, for weightings that compare gradients.
         """
         scores = {task: score.expand_as(mixed) for task, score in by_head.items() if task != self.mixed}
-        terms = {task: self.terms[task](score, truth) for task, score in scores.items()}
-        terms[self.mixed] = self.terms[self.mixed](mixed, truth)
+        terms = {task: self._term(task, score, truth) for task, score in scores.items()}
+        terms[self.mixed] = self._term(self.mixed, mixed, truth)
         return {**terms, "total": self.weighting(terms, learning)}
+
+    def _term(self, task: str, scores: Tensor, truth: Truth) -> Tensor:
+        term = self.terms[task](scores, truth)
+        if not isinstance(term, Tensor) or term.dim():
+            found = f"a tensor of shape {list(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
+            raise ConfigError(f"loss.terms.{task} gave {found}, wanted a scalar, the mean over the batch")
+        return term
+
+
+def _refuse_other_calls(task: str, term: object) -> None:
+    """Nothing, if a term can be called with scores and truth."""
+    if not callable(term):
+        raise ConfigError(f"loss.terms.{task} is a {type(term).__name__}, wanted what is called with scores and truth")
+    try:
+        inspect.signature(term).bind(None, None)
+    except ValueError:  # one of the few built-in ones that do not say what they take
+        return
+    except TypeError as error:
+        raise ConfigError(f"loss.terms.{task} is called with scores and truth, which it does not take: {error}") from error

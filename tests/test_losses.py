@@ -312,3 +312,28 @@ def test_a_loss_that_compares_items_refuses_the_truth_alone_and_that_of_ratings_
     assert loss(scores, truth_of(PAIRS, OWN, log_inclusion=one_more)).isfinite()
     rating = torch.full((len(PAIRS),), 4.0, dtype=torch.float64)
     assert squared_error(scores, truth_of(PAIRS, OWN, rating, alone)).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        (lambda scores: scores.mean(), r"^loss\.terms\.cf is called with scores and truth, which it does not take: too many positional"),
+        (0.5, r"^loss\.terms\.cf is a float, wanted what is called with scores and truth$"),
+    ],
+)
+def test_a_term_that_cannot_be_called_is_an_error_before_anything_learns(term, message):
+    with pytest.raises(ConfigError, match=message):
+        JointLoss({"seasonal": 1.0, "cf": 1.0}, {"seasonal": CrossEntropy(), "cf": term})
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        (lambda scores, truth: scores.mean(1), r"^loss\.terms\.cf gave a tensor of shape \[5\], wanted a scalar, the mean over the batch$"),
+        (lambda scores, truth: 0.5, r"^loss\.terms\.cf gave a float, wanted a scalar"),
+    ],
+)
+def test_a_term_that_is_no_scalar_is_an_error_that_names_it(scores, term, message):
+    loss = JointLoss({"seasonal": 1.0, "cf": 1.0}, {"seasonal": CrossEntropy(), "cf": term})
+    with pytest.raises(ConfigError, match=message):
+        loss(scores, {"seasonal": scores, "cf": scores}, truth_of(PAIRS))

@@ -19,6 +19,7 @@ from seasonrec.data.user_words import UserWords
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
 from seasonrec.errors import ConfigError
+from seasonrec.evaluation.ratings import Rater
 from seasonrec.evaluation.scorer import Scorer
 from seasonrec.experiments.config import resolve
 from seasonrec.experiments.devices import device_of
@@ -156,11 +157,15 @@ def refuse_raters(baselines: Mapping[str, Scorer]) -> None:
     """Nothing, if all baselines rank.
 
     Raises:
-        ConfigError: one that predicts ratings and ranks nothing.
+        ConfigError: one that predicts ratings and ranks nothing, or does neither.
     """
     for name, scorer in baselines.items():
-        if not isinstance(scorer, Scorer):
+        if isinstance(scorer, Scorer):
+            continue
+        if isinstance(scorer, Rater):
             raise ConfigError(
                 f"baseline.{name} predicts ratings and ranks nothing: it is for stage=ratings and protocol=cross_validation; give"
                 " baseline=default"
             )
+        lacks = " and ".join(method for method in ("fit", "scores") if not hasattr(scorer, method))
+        raise ConfigError(f"baseline.{name} ({type(scorer).__qualname__}) has no {lacks}; a baseline has fit(past) and scores(users, now)")

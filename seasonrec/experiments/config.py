@@ -391,7 +391,9 @@ def _check_call(node: Mapping[str, Any], path: str) -> None:
         return
     for each in parameters:
         if each.name in named - given and each.default is each.empty:
-            raise ConfigError(f"{path}: {target} needs the argument {each.name!r}; add {path}.{each.name}")
+            raise ConfigError(
+                f"{path}: {target} needs the argument {each.name!r}; add {path}.{each.name}, or `_partial_: true` if it is given later"
+            )
 
 
 def resolve(target: object, path: str) -> Callable:

@@ -1,14 +1,16 @@
 """What a head is: scores of a batch's candidates from one point of view. Heads do not know each other."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from seasonrec.data.batches import Batch
 from seasonrec.encoders.catalogue import Texts
+from seasonrec.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,59 @@ class Sum(nn.Module):
 
     Args:
         parts: head factories by name.
+
+    Raises:
+        ConfigError: a part that cannot be made of the sizes, or gives scores of another shape.
     """
 
     def __init__(self, sizes: Sizes, parts: Mapping[str, HeadFactory]):
         super().__init__()
-        self.parts = nn.ModuleDict({name: part(sizes) for name, part in parts.items()})
+        self.parts = nn.ModuleDict({name: made(f"part {name}", part, sizes=sizes) for name, part in parts.items()})
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """The sum, [B, C] or [1, C]."""
-        return added(part(batch, texts) for part in self.parts.values())
+        return added(checked(f"part {name}", part, part(batch, texts), batch) for name, part in self.parts.items())
+
+
+def made(what: str, factory: Callable[..., nn.Module], **given: Any) -> nn.Module:
+    """What a factory makes of what the builder gives it, one argument after another.
+
+    Args:
+        what: names it in errors.
+        given: the arguments in their order; their names are for errors.
+
+    Raises:
+        ConfigError: the factory does not take them.
+    """
+    name = getattr(getattr(factory, "func", factory), "__qualname__", type(factory).__qualname__)
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise ConfigError(f"{what} ({name}) was made without {' and '.join(given)}; give its config `_partial_: true`")
+    try:
+        inspect.signature(factory).bind(*given.values())
+    except TypeError as error:
+        raise ConfigError(
+            f"{what} ({name}) is made of {' and '.join(given)}, its first arguments, which it does not take: {error}"
+        ) from error
+    return factory(*given.values())
+
+
+def checked(what: str, of: nn.Module, scores: Tensor, batch: Batch) -> Tensor:
+    """Scores, after they were found to be one for each query and candidate, or to stand for them.
+
+    Args:
+        what: names in errors what gave them.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    wanted = len(batch.user), batch.n_candidates
+    shape = list(scores.shape) if isinstance(scores, Tensor) else None
+    if shape is None or len(shape) != 2 or any(found not in (1, n) for found, n in zip(shape, wanted, strict=True)):
+        raise ConfigError(
+            f"{what} ({type(of).__qualname__}) gave {f'scores of shape {shape}' if shape else f'a {type(scores).__name__}'}, wanted"
+            f" [{wanted[0]} or 1, {wanted[1]} or 1], a row for each query and a column for each candidate"
+        )
+    return scores
 
 
 def added(parts: Iterable[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seasonrec.data.batches import Batch
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.errors import ConfigError
-from seasonrec.heads.head import HeadFactory, Sizes, added
+from seasonrec.heads.head import HeadFactory, Sizes, added, checked, made
 from seasonrec.joint.mixer import MixerFactory
 from seasonrec.joint.seen import SeenInputs
 
@@ -41,7 +41,7 @@ class JointModel(nn.Module):
         mixer: factory of the mixer.
 
     Raises:
-        ConfigError: there are no heads.
+        ConfigError: there are no heads, or one or the mixer cannot be made of the sizes.
     """
 
     texts: CatalogueTexts
@@ -52,8 +52,8 @@ class JointModel(nn.Module):
         if not heads:
             raise ConfigError("the model has no heads; choose at least one, e.g. head/seasonal=default, and give it a positive loss weight")
         self.texts = texts
-        self.heads = nn.ModuleDict({name: head(sizes) for name, head in heads.items()})
-        self.mixer = mixer(sizes, list(heads))
+        self.heads = nn.ModuleDict({name: made(f"head {name}", head, sizes=sizes) for name, head in heads.items()})
+        self.mixer = made("mixer", mixer, sizes=sizes, heads=list(heads))
         self.seen = SeenInputs(sizes)
 
     @property
@@ -68,22 +68,22 @@ class JointModel(nn.Module):
             detach_heads: the mixed score sends no gradients into the heads, only into the mixer.
 
         Raises:
-            ConfigError: a head gives scores of another shape.
+            ConfigError: a head or the mixer gives scores of another shape, or the mixer leaves a head out.
         """
         batch, texts = self.seen(batch), self.texts(batch.moment.context, batch.truth_items(), batch.candidate)
         # Mixing and losses are in float32, whatever the precision in which the trainer runs the heads.
-        by_head = {name: _shaped(name, head, head(batch, texts), batch).float() for name, head in self.heads.items()}
-        mixed = self.mixer({name: s.detach() for name, s in by_head.items()} if detach_heads else by_head, batch)
+        by_head = {name: checked(f"head {name}", head, head(batch, texts), batch).float() for name, head in self.heads.items()}
+        mixed = self._mixed({name: s.detach() for name, s in by_head.items()} if detach_heads else by_head, batch)
         total = added(mixed.values()).expand(len(batch.user), batch.n_candidates)
         return Scores(total, mixed, by_head)
 
-
-def _shaped(name: str, head: nn.Module, scores: Tensor, batch: Batch) -> Tensor:
-    """A head's scores, after they were found to be one for each query and candidate, or to stand for them."""
-    wanted = len(batch.user), batch.n_candidates
-    if scores.dim() != 2 or any(found not in (1, n) for found, n in zip(scores.shape, wanted, strict=True)):
-        raise ConfigError(
-            f"head {name} ({type(head).__qualname__}) gave scores of shape {list(scores.shape)}, wanted"
-            f" [{wanted[0]} or 1, {wanted[1]} or 1], a row for each query and a column for each candidate"
-        )
-    return scores
+    def _mixed(self, by_head: Mapping[str, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        """What the mixer makes of each head's scores; what it adds of its own has a name of its own."""
+        mixed, name = self.mixer(by_head, batch), type(self.mixer).__qualname__
+        if not isinstance(mixed, Mapping):
+            raise ConfigError(f"mixer ({name}) gave a {type(mixed).__name__}, wanted what each head contributes, by its name")
+        if lost := [head for head in by_head if head not in mixed]:
+            raise ConfigError(
+                f"mixer ({name}) says nothing of {', '.join(lost)}, but gave {', '.join(mixed)}; wanted every head by its name"
+            )
+        return {part: checked(f"mixer, for {part},", self.mixer, scores, batch) for part, scores in mixed.items()}

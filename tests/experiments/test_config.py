@@ -100,7 +100,10 @@ def test_constructor_calls_are_found_at_any_depth(nested, path):
 
 
 def test_a_constructor_call_needs_all_its_arguments():
-    with pytest.raises(ConfigError, match=r"^call: seasonrec\.data\.dataset\.Split needs the argument 'test'; add call\.test$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^call: seasonrec\.data\.dataset\.Split needs the argument 'test'; add call\.test, or `_partial_: true` if",
+    ):
         check(call={"_target_": "seasonrec.data.dataset.Split", "validation": [1, 2]})
 
 

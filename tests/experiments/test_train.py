@@ -92,6 +92,12 @@ def test_baselines_that_predict_ratings_are_refused_where_items_are_ranked(compo
         train.judge_baselines(cfg, judge, dict.fromkeys(SPLITS, texts))
 
 
+def test_a_baseline_that_lacks_a_method_is_told_which(composed, judge, texts):
+    cfg = composed("+baseline.mine._target_=builtins.object")
+    with pytest.raises(ConfigError, match=r"baseline\.mine \(object\) has no fit and scores; a baseline has fit\(past\) and scores"):
+        train.judge_baselines(cfg, judge, dict.fromkeys(SPLITS, texts))
+
+
 def test_an_encoder_of_other_weights_has_only_what_reads_texts_ranked_again(composed, dataset, texts, tmp_path, monkeypatch):
     """Whatever the config calls it: a model that was trained further may stand in the same folder."""
     ranked, rank = [], Judge.rank

@@ -307,7 +307,56 @@ class Turned(torch.nn.Module):
 
 
 @pytest.mark.parametrize("shape", [(32, 5), (5, 31), (2, 32), (32,), (1, 5, 32)])
-def test_scores_of_another_shape_are_an_error_that_names_the_head(small_shop, shape):
+def test_scores_of_another_shape_are_an_error_that_names_the_head_or_its_part(small_shop, shape):
     model = JointModel(small_shop.texts, small_shop.sizes, {"seasonal": partial(Turned, shape=shape)}, Weighted)
     with pytest.raises(ConfigError, match=r"head seasonal \(Turned\) gave scores of shape .*, wanted \[5 or 1, 32 or 1\], a row for each"):
         model(small_shop.batch())
+    of_parts = partial(Sum, parts={"turned": partial(Turned, shape=shape)})
+    model = JointModel(small_shop.texts, small_shop.sizes, {"seasonal": of_parts}, Weighted)
+    with pytest.raises(ConfigError, match=r"part turned \(Turned\) gave scores of shape"):
+        model(small_shop.batch())
+
+
+class Mixing(torch.nn.Module):
+    """A mixer that gives what it is told to."""
+
+    def __init__(self, sizes, heads, of):
+        super().__init__()
+        self.of = of
+
+    def forward(self, by_head, batch):
+        return self.of(by_head)
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        (lambda by_head: sum(by_head.values()), r"mixer \(Mixing\) gave a Tensor, wanted what each head contributes, by its name"),
+        (lambda by_head: {"bias": by_head["seasonal"]}, r"mixer \(Mixing\) says nothing of seasonal, but gave bias; wanted every head"),
+        (lambda by_head: {"seasonal": by_head["seasonal"][0]}, r"mixer, for seasonal, \(Mixing\) gave scores of shape \[32\], wanted"),
+        (lambda by_head: {"seasonal": 1.0}, r"mixer, for seasonal, \(Mixing\) gave a float, wanted"),
+    ],
+)
+def test_what_a_mixer_gives_is_checked(small_shop, of, message):
+    model = JointModel(small_shop.texts, small_shop.sizes, {"seasonal": partial(Turned, shape=(5, 32))}, partial(Mixing, of=of))
+    with pytest.raises(ConfigError, match=message):
+        model(small_shop.batch())
+
+
+def test_a_part_of_the_mixer_s_own_counts(small_shop):
+    of = lambda by_head: by_head | {"bias": torch.ones(1, 1)}
+    model = JointModel(small_shop.texts, small_shop.sizes, {"seasonal": partial(Turned, shape=(5, 32))}, partial(Mixing, of=of))
+    assert model(small_shop.batch()).total.eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (torch.nn.Identity(), r"^head seasonal \(Identity\) was made without sizes; give its config `_partial_: true`$"),
+        (partial(Sum, parts={"mine": torch.nn.Tanh()}), r"^part mine \(Tanh\) was made without sizes"),
+        (lambda: None, r"^head seasonal \(.*\) is made of sizes, its first arguments, which it does not take: too many positional"),
+    ],
+)
+def test_a_head_that_is_not_made_of_sizes_is_an_error_before_anything_learns(small_shop, head, message):
+    with pytest.raises(ConfigError, match=message):
+        JointModel(small_shop.texts, small_shop.sizes, {"seasonal": head}, Weighted)

@@ -22,6 +22,7 @@ from seasonrec.seasons.in_season import SeasonLabels
 Float = NDArray[np.float64]
 LONGEST = max(metric.k for metric in METRICS.values())
 BEYOND_K = 10  # beyond accuracy, a list is what is shown: its first ten
+BEYOND_ACCURACY = tuple(f"{name}@{BEYOND_K}" for name in ("novelty", "coverage", "gini"))  # of list `all`, whatever else is known
 
 
 class Column(NamedTuple):

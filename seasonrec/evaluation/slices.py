@@ -12,6 +12,8 @@ from seasonrec.seasons.phase import week_of_year
 
 FEW_SHOTS: Final = {"0": (0, 0), "1": (1, 1), "2-5": (2, 5)}  # purchases of an item that there are to learn from, from and to
 
+SLICES: Final = ("all", "repeat", "in_season", "off_season", "new_to_user", "cold_item", *(f"purchases={each}" for each in FEW_SHOTS))
+
 
 class Slice(NamedTuple):
     """A part of the truth and the list that it is looked for in.

@@ -28,6 +28,7 @@ HEADLINES: Final = (
 SELECTION: Final = (("all", "ndcg@10"), ("new_to_user", "ndcg@10"), ("in_season", "recall@50"))
 TITLES: Final = {"ndcg@10": "NDCG@10", "recall@50": "R@50"}
 ABSENT: Final = "–"
+QUERIES: Final = "queries"
 ESCAPED_BAR: Final = r"\|"
 LATEX: Final = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -90,7 +91,7 @@ class Grid:
 
 
 def grid(metrics: pl.DataFrame, split: str = "test") -> Grid:
-    """One row per method, one column per headline metric; the best of each column is strong.
+    """One row per method, one column per headline metric; the best of each column is strong. The last row says of how many queries.
 
     Means over seeds, which have a column n_seeds, get half their interval's width after a ± and their number of seeds.
 
@@ -110,6 +111,10 @@ def grid(metrics: pl.DataFrame, split: str = "test") -> Grid:
     best = values == np.fmax.reduce(values, axis=0)
     cells = [[_cell(*each) for each in zip(*row, strict=True)] for row in zip(values, spreads, best, strict=True)]
     rows = [[Cell(method), *seeds.get(method, []), *row] for method, row in zip(methods, cells, strict=True)]
+    if "n_queries" in of_split.columns:
+        largest = of_split.group_by("slice", "metric").agg(pl.col("n_queries").max())
+        n = {(name, metric): found for name, metric, found in largest.iter_rows()}
+        rows.append([Cell(QUERIES), *([Cell(ABSENT)] if seeds else []), *(Cell(f"{n.get(pair, 0):,}") for pair in HEADLINES)])
     return Grid(f"{split} weeks", ["method", *(["seeds"] if seeds else []), *map(title_of, HEADLINES)], rows)
 
 

@@ -30,7 +30,7 @@ from seasonrec.experiments.aggregate import (
     split_of,
     table_of_runs,
 )
-from seasonrec.experiments.config import nearest
+from seasonrec.experiments.config import check_number, nearest
 from seasonrec.experiments.processes import Job, failure_of, jobs_of, run_all, words_without
 from seasonrec.experiments.record import JOINT, is_finished, locked, read_record, read_table
 from seasonrec.experiments.report import write_ablation
@@ -76,12 +76,14 @@ def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
 
     Raises:
         ConfigError: a variant of the whole model's name, one that cannot be made, one that ranks nothing, one whose folder holds another
-            run, or a claim about none of them.
+            run, or a claim about none of them or about no metric.
     """
     ablation = cfg.ablation
     for name in (name for claim in ablation.claims for name in (claim.variant, claim.over)):
         if name not in (WHOLE, *ablation.variants, *left_out()):
             raise ConfigError(f"ablation.claims: {name} is no variant; {nearest(name, [WHOLE, *ablation.variants])}")
+    for claim in ablation.claims:
+        check_number("ablation.claims", claim.slice, claim.metric)
     if WHOLE in ablation.variants:
         raise ConfigError(f"ablation.variants.{WHOLE}: that is the model as it is; give the variant another name")
     shared, folder = shared_words(cfg), Path(ablation.folder).resolve()

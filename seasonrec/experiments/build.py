@@ -18,7 +18,7 @@ from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.user_words import UserWords
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
-from seasonrec.errors import ConfigError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.ratings import Rater
 from seasonrec.evaluation.scorer import Scorer
 from seasonrec.experiments.config import resolve
@@ -40,10 +40,18 @@ def cache_folder(cfg: DictConfig) -> Path:
 
 
 def dataset_of(cfg: DictConfig) -> Dataset:
-    """The prepared data set, with the split that `eval.split` names instead of its own."""
+    """The prepared data set, with the split that `eval.split` names instead of its own.
+
+    Raises:
+        DataError: the data end before that split does.
+    """
     dataset = prepare(instantiate(cfg.data), cache_folder(cfg) / "data")
-    weeks = OmegaConf.select(cfg, "eval.split")
-    return replace(dataset, split=split_of(weeks, dataset.events, dataset.week_zero)) if weeks else dataset
+    if not (weeks := OmegaConf.select(cfg, "eval.split")):
+        return dataset
+    split, last = split_of(weeks, dataset.events, dataset.week_zero), int(dataset.timeline.week_of(dataset.timeline.time[-1]))
+    if split.test[1] > last:
+        raise DataError(f"eval.split: test weeks {split.test[0]} to {split.test[1]}, but the data end in week {last}; name earlier ones")
+    return replace(dataset, split=split)
 
 
 def calendar_of(dataset: Dataset) -> Calendar:

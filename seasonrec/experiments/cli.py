@@ -348,8 +348,8 @@ def plain_errors(verb: str) -> Iterator[None]:
     except (SeasonrecError, CompactHydraException) as error:
         print(f"error: {_in_words(error)}", file=sys.stderr)
         raise SystemExit(FAILED) from None
-    except KeyboardInterrupt:
-        print("; ".join(["interrupted", *_how_to_go_on(verb)]), file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("; ".join(["interrupted", *(stop.args or _how_to_go_on(verb))]), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -373,7 +373,10 @@ def _interrupted() -> str:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """While open, an error of one of several jobs is named as it happens: of all that fail, Hydra hands over the first alone."""
+    """While open, an error of one of several jobs is named as it happens: of all that fail, Hydra hands over the first alone.
+
+    Ctrl-C comes with what goes on with them all, which Hydra has forgotten when it hands that over.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     try:
@@ -381,6 +384,9 @@ def _told() -> Iterator[None]:
     except Exception as error:
         print(f"error in job {HydraConfig.get().job.num}: {_in_words(error)}", file=sys.stderr)
         raise
+    except KeyboardInterrupt:
+        again = f"the same command with hydra.sweep.dir={HydraConfig.get().sweep.dir} goes on"
+        raise KeyboardInterrupt(f"{again}, and reads back what had been learnt") from None
 
 
 def _in_words(error: Exception) -> str:

@@ -6,7 +6,7 @@ plain keys by a typed schema, the keys of a constructor call (`_target_`) by the
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import singledispatch
@@ -18,7 +18,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from seasonrec.bounds import bounded
 from seasonrec.errors import ConfigError
+from seasonrec.evaluation.slices import SLICES
 from seasonrec.experiments.record import JOINT, REFERENCE, TUNED
+from seasonrec.metrics import METRICS
 
 # The extra that brings an optional package which configs name.
 EXTRAS: Final = {"peft": "lora"}
@@ -324,7 +326,7 @@ def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
             bounded(key, value, 1)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
-    _check_calls(OmegaConf.to_container(cfg, resolve=True), "")
+    check_calls(OmegaConf.to_container(cfg, resolve=True))
 
 
 def _refuse_taken_names(cfg: DictConfig) -> None:
@@ -357,23 +359,47 @@ def explain(error: OmegaConfBaseException) -> str:
     return f"{error.full_key}: {what}" if error.full_key else what
 
 
+def check_number(where: str, name: str, metric: str, overall: Collection[str] = ()) -> None:
+    """Nothing, if an evaluation may give a metric in a slice; months and holidays are slices where its weeks hold them.
+
+    Args:
+        where: the key that names it, for errors.
+        name: of the slice.
+        overall: further metrics, of slice `all` alone.
+
+    Raises:
+        ConfigError: there is no such metric or slice.
+    """
+    if metric not in METRICS and not (name == "all" and metric in overall):
+        raise ConfigError(f"{where}: there is no metric {metric!r} of slice {name!r}; {nearest(metric, [*METRICS, *overall])}")
+    if name not in SLICES and not name.startswith(("month=", "holiday=")):
+        raise ConfigError(f"{where}: there is no slice {name!r}; {nearest(name, SLICES)}")
+
+
 @singledispatch
-def _check_calls(node: object, path: str) -> None:
-    """Checks each constructor call at and under a node of plain mappings and lists."""
+def check_calls(node: object, path: str = "") -> None:
+    """Nothing, if each constructor call at and under a node of plain mappings and lists can be made as written.
+
+    Args:
+        path: of the node, for errors.
+
+    Raises:
+        ConfigError: a `_target_` that cannot be imported, or an argument that it does not take or lacks.
+    """
 
 
-@_check_calls.register
-def _(node: dict, path: str) -> None:
+@check_calls.register
+def _(node: dict, path: str = "") -> None:
     if "_target_" in node:
         _check_call(node, path)
     for key, child in node.items():
-        _check_calls(child, f"{path}.{key}" if path else str(key))
+        check_calls(child, f"{path}.{key}" if path else str(key))
 
 
-@_check_calls.register
-def _(node: list, path: str) -> None:
+@check_calls.register
+def _(node: list, path: str = "") -> None:
     for place, child in enumerate(node):
-        _check_calls(child, f"{path}[{place}]")
+        check_calls(child, f"{path}[{place}]")
 
 
 def _check_call(node: Mapping[str, Any], path: str) -> None:

@@ -20,12 +20,16 @@ from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments.build import baselines_of, dataset_of, refuse_raters, texts_of
 from seasonrec.experiments.judge import SPLITS, Judge, progress_of
 from seasonrec.experiments.judge_ratings import refuse_rankers
+from seasonrec.experiments.processes import words_without
 from seasonrec.experiments.recommender import moved, unchanged
 from seasonrec.experiments.record import RunRecord, plain_config, read_record, what_is_missing
 from seasonrec.experiments.rolling import cut_offs, roll, together
 from seasonrec.experiments.train import begin, judge_baselines, judge_of
 
 log = logging.getLogger(__name__)
+# What evaluating the lists of a run once more may be told: where its data lie, and how intervals are drawn.
+OF_LISTS: Final = ("run", "data", "experiment", "name", "seed", "n_threads", "paths")
+INTERVALS: Final = "eval.n_resamples="
 Tables = Callable[[DictConfig, Dataset], Iterator[pl.DataFrame]]
 
 
@@ -63,7 +67,13 @@ def _weekly(cfg: DictConfig) -> None:
 
 
 def _of_run(cfg: DictConfig) -> DictConfig:
-    """The config with the data, weeks and encoder of the run whose lists are evaluated once more."""
+    """The config with the data, weeks and encoder of the run whose lists are evaluated once more.
+
+    Raises:
+        ConfigError: the command line asks for other lists than lie there.
+    """
+    if others := [word for word in words_without(*OF_LISTS) if not word.startswith(INTERVALS)]:
+        raise ConfigError(f"run={cfg.run}: the lists of a run are evaluated as they are, with its own weeks; leave out {' '.join(others)}")
     of_run, own = moved(read_record(cfg.run)["config"], _places(cfg.data)), cfg.copy()
     with open_dict(own):
         own.data, own.encoder = of_run.data, of_run.encoder

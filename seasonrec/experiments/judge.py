@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import seasonrec
+from seasonrec.data.adapters.sequences import NO_WEEKS
 from seasonrec.data.dataset import Dataset
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.calibration import fit_platt
-from seasonrec.evaluation.evaluate import Evaluation, evaluate, means
+from seasonrec.evaluation.evaluate import LONGEST, Evaluation, evaluate, means
 from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.lists import Lists, read_lists, write_lists
 from seasonrec.evaluation.ranking import rank
@@ -49,6 +50,9 @@ class Judge:
         batch_size: queries scored at a time, at most.
         n_resamples: of the intervals in the metrics table.
         n_paired: of the paired comparison.
+
+    Raises:
+        ConfigError: lists too short for the metrics, or data without weeks.
     """
 
     def __init__(
@@ -63,6 +67,10 @@ class Judge:
         n_paired: int = 10_000,
         seed: int = 0,
     ):
+        if k < (wanted := min(LONGEST, dataset.n_items)):
+            raise ConfigError(f"eval.k is {k}, but the metrics look at lists of {wanted}; give eval.k={wanted} or more")
+        if dataset.split == NO_WEEKS:
+            raise ConfigError(f"{dataset.name} has no weeks, only an order: give it to `seasonrec evaluate protocol=leave_one_out`")
         self.dataset, self.folder, self.k, self.batch_size = dataset, folder, k, batch_size
         self._calendar, self.n_resamples, self._n_paired, self._seed = calendar, n_resamples, n_paired, seed
         self.queries = {split: dataset.timeline.queries(dataset.split.weeks[split]) for split in SPLITS}

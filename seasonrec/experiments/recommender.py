@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date as Date
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,7 @@ from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.lists import LISTS
 from seasonrec.evaluation.ranking import three_lists
 from seasonrec.experiments.build import Joint, dataset_of, joint_of, texts_of
-from seasonrec.experiments.config import explain
+from seasonrec.experiments.config import check_calls, explain
 from seasonrec.experiments.devices import device_of
 from seasonrec.experiments.fit import TREES, WEIGHTS, load_weights
 from seasonrec.experiments.record import read_record, refuse_other_data, what_is_missing
@@ -30,6 +30,7 @@ from seasonrec.schema import ITEM, USER
 log = logging.getLogger(__name__)
 FITS = Path("fits")
 FINAL = FITS / "final"
+PARTS: Final = ("data", "seasons", "encoder", "finetune", "model", "mixer", "reranker", "loss")  # of a config, that a model is made of
 FILES_OF_USERS = (".txt", ".csv")
 
 
@@ -57,7 +58,7 @@ class Recommender:
 
         Raises:
             DataError: no finished run is there, or its data have changed since.
-            ConfigError: a key that the run's data config lacks.
+            ConfigError: a key that the run's data config lacks, or a class of one's own that cannot be imported here.
         """
         run = Path(run)
         record = read_record(run)
@@ -65,6 +66,7 @@ class Recommender:
         if not all((run / FINAL / file).exists() for file in learnt):
             raise DataError(f"{run}: there is no final model (status {record['status']!r}); {what_is_missing(record, run)}")
         cfg = moved(record["config"], data, cache)
+        check_calls({part: record["config"].get(part) for part in PARTS})
         return cls.of(cfg, with_a_plan(dataset_of(cfg), run), run)
 
     @classmethod

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
+from hydra import compose
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -17,11 +18,13 @@ from seasonrec.experiments.aggregate import MARKDOWN, FinishedRun, Row, finished
 from seasonrec.experiments.own_code import changed_code
 from seasonrec.experiments.processes import failure_of, jobs_of, run_all
 from seasonrec.experiments.provenance import code_version
+from seasonrec.experiments.record import plain_config
 from seasonrec.experiments.settings import asked_of
 from seasonrec.experiments.sweep.worker import word
 
 log = logging.getLogger(__name__)
 TABLE: Final = "reproduced.csv"
+N_NAMED: Final = 6  # settings in a note
 REPRODUCED, OUTSIDE, MISSING = "reproduced", "outside", "not run"
 
 
@@ -42,7 +45,7 @@ def reproduce(cfg: DictConfig) -> pl.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)
     table.write_csv(folder / TABLE)
     found = [f"{said}: {'reproduced' if holds else 'not so'}" for said, holds in orders]
-    notes = [f"Published: {wanted.source}.", *found, *of_other_code(runs)]
+    notes = [f"Published: {wanted.source}.", *found, *of_other_settings(cfg, runs), *of_other_code(runs)]
     (folder / MARKDOWN).write_text(grid.section(notes))
     console = Console()
     console.print(grid.rich())
@@ -70,6 +73,20 @@ def runs_of(cfg: DictConfig) -> list[Path]:
     if failed := run_all(jobs):
         raise failure_of(failed)
     return [job.folder for job in jobs]
+
+
+def of_other_settings(cfg: DictConfig, runs: Sequence[FinishedRun]) -> list[str]:
+    """A note on given runs that are not of the data and settings that the published ones had; where the data lie is nobody's setting."""
+    if not cfg.runs:
+        return []
+    of = lambda config: asked_of(config | {"seed": None, "data": {"name": config["data"].get("name")}})
+    published = of(plain_config(compose(cfg.reproduce.verb, [*cfg.reproduce.words, *cfg.words])))
+    notes = []
+    for run in runs:
+        found = of(run.record["config"])
+        if other := sorted(key for key in found.keys() | published.keys() if found.get(key) != published.get(key)):
+            notes.append(f"{run.folder} has other settings than what was published: {', '.join(other[:N_NAMED])}.")
+    return notes
 
 
 def of_other_code(runs: Sequence[FinishedRun]) -> list[str]:

@@ -34,6 +34,13 @@ def test_markdown_has_a_row_per_method_and_the_best_of_each_column_in_bold():
     assert len(lines) == 4
 
 
+def test_the_last_row_says_of_how_many_queries():
+    of_all, of_seeds = rows("a", [0.2, 0.5]).with_columns(n_queries=pl.Series([1200, 7])), {"n_seeds": 3, "low": 0.1, "high": 0.2}
+    assert markdown(of_all).splitlines()[-1].startswith("| queries | 1,200 | 7 | 0 |")
+    with_seeds = of_all.with_columns(**{name: pl.lit(value) for name, value in of_seeds.items()})
+    assert markdown(with_seeds).splitlines()[-1].startswith("| queries | – | 1,200 | 7 | 0 |")
+
+
 def test_the_terminal_table_shows_the_same_cells():
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(leaderboard(pl.concat([rows("b", [0.2, 0.5]), rows("a", [0.1, 0.6])])))

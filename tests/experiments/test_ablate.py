@@ -228,6 +228,8 @@ def test_a_folder_with_runs_of_other_settings_is_refused(ablate, done, pretended
     ("word", "message"),
     [
         ("ablation.claims=[{variant:hole,over:whole,slice:all,metric:mrr,at_least:1}]", "hole is no variant; did you mean 'whole'"),
+        ("ablation.claims=[{variant:gated,over:whole,slice:al,metric:mrr,at_least:1}]", "there is no slice 'al'; did you mean 'all'"),
+        ("ablation.claims=[{variant:gated,over:whole,slice:all,metric:mr,at_least:1}]", "there is no metric 'mr' of slice 'all'"),
         ("+ablation.variants.whole=[]", "ablation.variants.whole: that is the model as it is"),
         ("+ablation.variants.typo=['optim.lrr=1']", "typo, "),
         ("stage=ratings", "whole: stage is 'ratings', but an ablation compares lists; give stage=whole or stage=selection"),

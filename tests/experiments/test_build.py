@@ -10,8 +10,8 @@ from torch import nn
 from seasonrec.baselines.popular import Popular
 from seasonrec.baselines.text_profile import TextProfile
 from seasonrec.data.batches import N_FACTS
-from seasonrec.errors import ConfigError
-from seasonrec.experiments.build import baselines_of, calendar_of, texts_of
+from seasonrec.errors import ConfigError, DataError
+from seasonrec.experiments.build import baselines_of, calendar_of, dataset_of, texts_of
 
 
 class Constant(nn.Module):
@@ -27,6 +27,11 @@ class Constant(nn.Module):
 
 def parameters(joint):
     return torch.cat([p.flatten() for p in joint.model.parameters()])
+
+
+def test_weeks_after_the_data_s_end_are_an_error(composed):
+    with pytest.raises(DataError, match=r"^eval\.split: test weeks 60 to 900, but the data end in week 69; name earlier ones$"):
+        dataset_of(composed("eval.split={validation: [50, 59], test: [60, 900]}"))
 
 
 def test_sizes_come_from_data_and_encoder(joint, dataset):

@@ -195,6 +195,19 @@ def test_ctrl_c_ends_with_what_to_do_and_the_status_of_shells(capsys, verb, said
     assert capsys.readouterr().err == said
 
 
+def test_an_interrupted_multirun_goes_on_in_its_folder(monkeypatch, tmp_path, capsys):
+    def interrupted(cfg):
+        raise KeyboardInterrupt
+
+    stand_in = StandIn()
+    stand_in.job = interrupted
+    monkeypatch.setattr("seasonrec.experiments.train.train", stand_in)
+    with pytest.raises(SystemExit):
+        cli.main(["train", "seed=0,1", f"hydra.sweep.dir={tmp_path}"])
+    said = f"interrupted; the same command with hydra.sweep.dir={tmp_path} goes on, and reads back what had been learnt\n"
+    assert capsys.readouterr().err == said
+
+
 def test_an_interrupted_run_is_named(monkeypatch, tmp_path, capsys):
     def interrupted(cfg):
         Path(cfg.paths.run, "run.json").touch()

@@ -10,8 +10,9 @@ import pytest
 from polars.testing import assert_frame_equal
 from rich.console import Console
 
+from seasonrec.data.adapters.sequences import NO_WEEKS
 from seasonrec.data.dataset import Shop, Split
-from seasonrec.errors import DataError
+from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.experiments import judge as judging
 from seasonrec.experiments.judge import Judge, code_digest
@@ -62,6 +63,16 @@ def test_weeks_in_which_nobody_buys_again_are_an_error_that_names_them(composed,
         DataError, match=r"no user who had bought before buys in the validation weeks, 900 to 901: .* data\.split or eval\.split"
     ):
         late.rank("by_row", ByRow([]), "validation")
+
+
+def test_lists_too_short_for_the_metrics_are_an_error_before_anything_is_ranked(composed, dataset, tmp_path):
+    with pytest.raises(ConfigError, match=r"^eval\.k is 5, but the metrics look at lists of \d+; give eval\.k=\d+ or more$"):
+        judge_of(composed("eval.k=5"), dataset, tmp_path)
+
+
+def test_data_without_weeks_are_an_error_that_says_what_to_do_with_them(composed, dataset, tmp_path):
+    with pytest.raises(ConfigError, match=r"has no weeks, only an order: give it to `seasonrec evaluate protocol=leave_one_out`$"):
+        judge_of(composed(), replace(dataset, split=NO_WEEKS), tmp_path)
 
 
 def test_lists_come_from_the_cache_the_second_time(cached):

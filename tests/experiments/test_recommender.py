@@ -259,6 +259,14 @@ def test_a_key_that_the_run_s_data_lack_is_an_error(moved):
         seasonrec.load(moved[0], data={"pth": moved[1]})
 
 
+def test_a_class_of_one_s_own_that_is_not_here_is_named(copy):
+    record = json.loads((copy / "run.json").read_text())
+    record["config"]["model"]["heads"]["content"]["_target_"] = "my_heads.Content"
+    (copy / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=r"^model\.heads\.content\._target_: cannot import my_heads\.Content: .*is its package installed"):
+        seasonrec.load(copy)
+
+
 def test_data_that_have_changed_are_an_error(copy, purchases, tmp_path):
     (tmp_path / "more.csv").write_text(purchases.read_text() + "u00,i000,1672500000,red christmas candle\n")
     record = json.loads((copy / "run.json").read_text())

@@ -6,12 +6,13 @@ import shutil
 import polars as pl
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seasonrec.evaluation.cross_validation import ERRORS
 from seasonrec.experiments import cli, reproduce
 from seasonrec.experiments.aggregate import finished_runs
-from seasonrec.experiments.record import read_record, read_table
+from seasonrec.experiments.record import plain_config, read_record, read_table
 from seasonrec.experiments.reproduce import metrics_of, orders_of, table_of
 from seasonrec.metrics import METRICS
 
@@ -149,6 +150,20 @@ def test_a_run_of_other_code_is_named(published, copied, command, run, tmp_path,
     note = "was made by other code (commit abc, changed since): move it away to run it again."
     assert f"- {old} {note}" in (tmp_path / "out/report.md").read_text()
     assert note in " ".join(capsys.readouterr().out.split())
+
+
+def test_runs_of_other_settings_are_named_and_what_they_have(published, copied, command, run, tmp_path, capsys):
+    """The published ones are those of `evaluate` as it is, on The Complete Journey."""
+    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+        config = plain_config(compose("evaluate", ["seed=3", "n_threads=1", "paths.cache=mine", "data.path=elsewhere"]))
+    same = copied(config=config)
+    command(*published(same))
+    assert "other settings" not in (tmp_path / "out/report.md").read_text()
+    (same / "run.json").write_text(json.dumps(read_record(same) | {"config": config | {"data": {"name": "shop"}, "rank_seen": False}}))
+    command(*published(same))
+    note = f"{same} has other settings than what was published: data, rank_seen."
+    assert note in (tmp_path / "out/report.md").read_text()
+    assert "has other settings than what was published" in " ".join(capsys.readouterr().out.split())
 
 
 def test_its_runs_get_its_words_those_of_the_command_line_and_its_seeds(command, tmp_path, monkeypatch, capsys):

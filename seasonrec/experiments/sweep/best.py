@@ -38,7 +38,8 @@ def write_best(
         command: that trains it.
     """
     told = ", ".join(f"{name} {value:.5g}" for name, value in zip(plan.objectives, chosen.values, strict=True))
-    shared = {each.key_or_group: each.value() for each in parsed(words)}
+    # Trials are judged by validation weeks alone: what they were spared is no part of what was found.
+    shared = {each.key_or_group: each.value() for each in parsed(words) if each.key_or_group != "baseline"}
     path = plan.folder / BEST
     path.parent.mkdir(exist_ok=True)
     head = [

@@ -23,7 +23,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from seasonrec.errors import ConfigError
+from seasonrec.evaluation.evaluate import BEYOND_ACCURACY
 from seasonrec.evaluation.selection import METRIC
+from seasonrec.experiments.config import check_number
 from seasonrec.experiments.sweep.lease import MISSED, WORKER, Lease, beating, is_gone
 from seasonrec.experiments.sweep.space import Limit, Space, Values
 
@@ -81,7 +83,13 @@ class Plan:
             points=[space.point(point) for point in cast(list[Values], OmegaConf.to_container(cfg.enqueue, resolve=True))],
         )
         for name in plan.outcomes:
-            if name != SECONDS_PER_EPOCH and not name.startswith("validation/"):
+            if name in (SECONDS_PER_EPOCH, METRIC):
+                continue
+            split, _, number = name.partition("/")
+            if split == "validation" and "/" in number:
+                metric, _, of = number.partition("/")
+                check_number(f"sweep, {name}", of, metric, BEYOND_ACCURACY)
+            else:
                 raise ConfigError(
                     f"sweep: no trial ends with {name!r}; wanted {SECONDS_PER_EPOCH}, {METRIC}, validation/<metric>/<slice>, or in a"
                     f" limit a key of the space: {', '.join(space.keys)}"

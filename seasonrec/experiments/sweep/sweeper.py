@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +12,11 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from seasonrec.errors import ConfigError
-from seasonrec.experiments.config import TrainConfig, check_config
+from seasonrec.experiments.config import TrainConfig, check_config, nearest
 from seasonrec.experiments.overrides import NO_STUDY
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class StudySweeper(Sweeper):
             ConfigError: no study was chosen, its config is not in order, or a word that trials cannot share.
         """
         from seasonrec.experiments.sweep.run import run_study
+        from seasonrec.experiments.sweep.space import Space
 
         config = self.config
         assert config is not None
@@ -50,7 +52,9 @@ class StudySweeper(Sweeper):
             raise ConfigError(NO_STUDY)
         if task.stage not in ("whole", "selection"):
             raise ConfigError(f"sweep: trials are judged by how they rank validation weeks, but stage={task.stage} ranks nothing")
-        words = shared_words(arguments, task.sweep.space)
+        keys = Space(instantiate(task.sweep.space, _convert_="all")).keys
+        refuse_unknown(keys, task, config.hydra.runtime.choices)
+        words = shared_words(arguments, keys)
         _log_to(config, Path(task.sweep.folder))
         return run_study(task, words, flags_of(config), dict(config.hydra.runtime.choices))
 
@@ -78,10 +82,30 @@ def shared_words(arguments: Sequence[str], space: Sequence[str]) -> list[str]:
             raise ConfigError(f"{written}: a study has one value for what it does not search; put {key} into sweep.space")
         if override.is_delete():
             raise ConfigError(f"{written}: best.yaml could not say so; choose a group's `none`, or set the key to null")
-        if key in space:
+        if any(each == key or ("." in key and each.startswith(f"{key}.")) for each in space):
             raise ConfigError(f"{written}: the study searches {key}; leave it out here, or out of sweep.space")
         words.append(written)
     return words
+
+
+def refuse_unknown(keys: Sequence[str], cfg: DictConfig, groups: Container[str]) -> None:
+    """Nothing, if a trial can set every key of a study, which may begin with the + of one that the config lacks.
+
+    Raises:
+        ConfigError: a key that is neither a config group nor in the config; where groups are searched, which bring keys of their own, a
+            root key that is not.
+    """
+    any_group = any(key in groups for key in keys)
+    for key in keys:
+        if key in groups or key.startswith("+"):
+            continue
+        parent, _, name = key.rpartition(".")
+        if any_group:
+            parent, name = "", key.partition(".")[0]
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        if not OmegaConf.is_dict(node) or name not in node:
+            known = [".".join(filter(None, (parent, str(each)))) for each in node] if OmegaConf.is_dict(node) else []
+            raise ConfigError(f"sweep.space: a trial cannot set {key}, which is not in the config; {nearest(key, known)}")
 
 
 def parsed(words: Sequence[str]) -> list[Override]:

@@ -22,7 +22,7 @@ from seasonrec.experiments.sweep import worker
 from seasonrec.experiments.sweep.best import command_of
 from seasonrec.experiments.sweep.run import devices, shared_out
 from seasonrec.experiments.sweep.study import FOLDER, Plan
-from seasonrec.experiments.sweep.sweeper import shared_words
+from seasonrec.experiments.sweep.sweeper import refuse_unknown, shared_words
 
 QUICK = ["sweep=loss_weights", "sweep.n_trials=3", "sweep/pruner=none", "sweep.sampler.n_startup_trials=1"]
 STUDY = Path("outputs/sweep/loss_weights")
@@ -131,11 +131,12 @@ def test_an_unknown_key_of_a_study_is_named(command, capsys):
         (["seed=1,2"], r"seed=1,2: a study has one value for what it does not search; put seed into sweep\.space"),
         (["~callbacks.progress"], r"best\.yaml could not say so"),
         (["optim.lr=0.1"], r"the study searches optim\.lr; leave it out here"),
+        (["loss.weights={cf: 1}"], r"the study searches loss\.weights; leave it out here"),
     ],
 )
 def test_words_that_trials_cannot_share_are_refused(words, message):
     with pytest.raises(ConfigError, match=message):
-        shared_words(words, ["optim.lr"])
+        shared_words(words, ["optim.lr", "loss.weights.cf"])
 
 
 def test_the_words_of_the_study_itself_are_not_those_of_its_trials():
@@ -143,6 +144,55 @@ def test_the_words_of_the_study_itself_are_not_those_of_its_trials():
         "data.path=a.csv",
         "+a.b=1",
     ]
+
+
+def test_a_group_above_what_is_searched_may_be_chosen():
+    assert shared_words(["loss=default", "optim=default"], ["optim.lr", "loss.weights.cf"]) == ["loss=default", "optim=default"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sweep=loss_weights", "loss.weights.cf=1"], "loss.weights.cf=1: the study searches loss.weights.cf; leave it out here"),
+        (
+            ["sweep=loss_weights", "sweep/pruner=none", "sweep.maximize=[validation/ndcg@11/all]"],
+            "there is no metric 'ndcg@11' of slice 'all'",
+        ),
+        (
+            ["sweep=loss_weights", "sweep/pruner=none", "sweep.maximize=[validation/ndcg@10/al]"],
+            "there is no slice 'al'; did you mean 'all'",
+        ),
+        (
+            ["sweep=loss_weights", "sweep/pruner=none", "sweep.maximize=[validation/gini@10/repeat]"],
+            "there is no metric 'gini@10' of slice",
+        ),
+        (["sweep=loss_weights", "sweep/pruner=none", "sweep.maximize=[ndcg@10]"], "no trial ends with 'ndcg@10'"),
+    ],
+)
+def test_what_no_trial_can_do_is_an_error_before_any_begins(command, stand_in, capsys, words, message):
+    with pytest.raises(SystemExit):
+        command("sweep", *words)
+    assert message in capsys.readouterr().err
+    assert calls(stand_in) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["optim.lrr"], r"^sweep\.space: a trial cannot set optim\.lrr, which is not in the config; did you mean 'optim\.lr'"),
+        (["optin.lr"], r"^sweep\.space: a trial cannot set optin\.lr, which is not in the config; there are none$"),
+        (["sead"], r"^sweep\.space: a trial cannot set sead, which is not in the config; did you mean 'seed'"),
+        (["mixer", "optin.lr"], r"^sweep\.space: a trial cannot set optin\.lr"),
+    ],
+)
+def test_a_key_that_is_not_in_the_config_is_an_error(composed, keys, message):
+    with pytest.raises(ConfigError, match=message):
+        refuse_unknown(keys, composed(), ["mixer", "head/cf"])
+
+
+def test_keys_of_the_config_groups_and_new_ones_may_be_searched(composed):
+    refuse_unknown(["optim.lr", "loss.weights.cf", "head/cf", "mixer.hidden_of_another", "+trainer.new"], composed(), ["mixer", "head/cf"])
+    refuse_unknown(["seed", "+trainer.new"], composed(), [])
 
 
 def test_a_study_of_what_ranks_nothing_is_refused(command, capsys):

@@ -43,7 +43,8 @@ class Cleaned:
     Args:
         kept: every column of the source, and those that were made for the steps.
         made: names of the latter; a column of the source that merely has such a name is not among them.
-        rejected: as they stand in the source, with columns `source`, `source_row` and `reason`.
+        rejected: as they stand in the source, with columns `source`, `source_row` and `reason`; a column of such a name in
+            the source is called "reason of the source" there.
         dropped: rows dropped by each step, in order.
     """
 
@@ -87,18 +88,20 @@ def clean(source: pl.DataFrame, columns: Mapping[str, Column], steps: Sequence[S
     """
     frame = source.with_columns(**columns).with_row_index(_ROW)
     rejected, dropped = [], []
+    own: dict[str, str] = {name: f"{name} of the source" for name in (SOURCE, SOURCE_ROW, REASON) if name in source.columns}
     for step in steps:
         keep = frame.select(step.keep.fill_null(False)).to_series()
         rows = frame[_ROW].filter(~keep)
         dropped.append((step.name, len(rows)))
         if len(rows):
             labels = (pl.lit(where).alias(SOURCE), (rows.cast(pl.Int64) + 1).alias(SOURCE_ROW), pl.lit(step.name).alias(REASON))
-            rejected.append(source[rows].with_columns(*labels))
+            rejected.append(source[rows].rename(own).with_columns(*labels))
             frame = frame.filter(keep)
     if not len(frame):
         counts = {name: n for name, n in dropped if n}
         most = max(steps, key=lambda step: counts.get(step.name, 0))
-        examples = together(rejected).filter(pl.col(REASON) == most.name).select(_origins(most.keep, columns, source.columns))
+        examples = together(rejected).filter(pl.col(REASON) == most.name)
+        examples = examples.select(own.get(name, name) for name in _origins(most.keep, columns, source.columns))
         said = [f"most are {most.name}, e.g. {row}" for row in examples.drop_nulls().head(1).to_dicts()]
         said += [hint for hint in (most.hint, "check the columns that you named against the file") if hint]
         raise DataError(f"{where}: cleaning dropped all {len(source)} rows: {counts}; {'; '.join(said)}")

@@ -28,6 +28,12 @@ def test_rejected_rows_stand_as_in_the_source():
     assert cleaned.rejected["n"].to_list() == [None, 4]
 
 
+def test_a_source_s_own_reason_is_kept_beside_why_its_row_was_dropped():
+    returns = pl.DataFrame({"who": ["a", None], "reason": ["too small", "broken"]})
+    rejected = clean(returns, {}, [Step("nobody", given("who"))], "file").rejected
+    assert rejected.select("reason", "reason of the source").rows() == [("nobody", "broken")]
+
+
 def test_nulls_are_equal_when_duplicates_are_looked_for():
     frame = pl.DataFrame({"a": [None, None, 1], "b": ["x", "x", "x"]})
     assert clean(frame, {}, [Step("duplicate", first_of(["a", "b"]))], "file").dropped == (("duplicate", 1),)

@@ -212,9 +212,9 @@ def sentences(claims: pl.DataFrame) -> list[str]:
 def _found(claim: Mapping[str, Any]) -> str:
     if claim["holds"] is None:
         return "not compared, for they ran with different seeds"
-    within = "of too few users for an interval" if math.isnan(claim["low"]) else f"{claim['low']:.2f} to {claim['high']:.2f}"
+    within = "of too few users for an interval" if math.isnan(claim["low"]) else f"{claim['low']:.3f} to {claim['high']:.3f}"
     verdict = "reached" if claim["holds"] else "missed"
-    return f"{claim['ratio']:.2f} times ({within}), wanted at least {claim['at_least']:g}: {verdict}"
+    return f"{claim['ratio']:.3f} times ({within}), wanted at least {claim['at_least']:g}: {verdict}"
 
 
 def _queries(rows: Sequence[Row], runs: Mapping[str, Sequence[Evaluation]], split: str) -> str:

@@ -380,14 +380,12 @@ def notes_of(rows: Sequence[Row], tests: pl.DataFrame | None, against: Row, n_re
         )
         if (floor := n / (n_resamples + 1)) > FLOOR:
             notes.append(f"With {n_resamples:,} resamples no corrected p can be below {floor:.3f}; raise n_resamples to see smaller ones.")
-    codes = {_version(run.record.get("code") or {}) for row in rows for run in row.runs}
-    if len(codes) > 1:
-        notes.append(f"The runs are of {len(codes)} versions of the code: {', '.join(sorted(codes))}.")
-    return notes
-
-
-def _version(code: Mapping[str, Any]) -> str:
-    return " with ".join([str(code.get("commit"))[:10], *(f"{name} {digest}" for name, digest in (code.get("own") or {}).items())])
+    versions: dict[str, set[str]] = {}
+    for code in (run.record.get("code") or {} for row in rows for run in row.runs):
+        for part, version in {"the code": str(code.get("commit"))[:10], **(code.get("own") or {})}.items():
+            versions.setdefault(part, set()).add(version)
+    several = {part: found for part, found in versions.items() if len(found) > 1}
+    return [*notes, *(f"The runs are of {len(found)} versions of {part}: {', '.join(sorted(found))}." for part, found in several.items())]
 
 
 def of_seeds(reference: str, method: Seeded, others: Mapping[str, Seeded]) -> list[str]:

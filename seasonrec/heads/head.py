@@ -72,9 +72,7 @@ def made(what: str, factory: Callable[..., nn.Module], **given: Any) -> nn.Modul
     try:
         inspect.signature(factory).bind(*given.values())
     except TypeError as error:
-        raise ConfigError(
-            f"{what} ({name}) is made of {' and '.join(given)}, its first arguments, which it does not take: {error}"
-        ) from error
+        raise ConfigError(f"{what} ({name}) is called with {' and '.join(given)} alone, which does not go: {error}") from error
     return factory(*given.values())
 
 

@@ -382,6 +382,18 @@ def test_many_tests_say_that_they_need_more_resamples(experiments):
     assert not [note for note in aggregate.notes_of(rows, tests, rows[0], 99_999) if "resamples" in note]
 
 
+def test_versions_are_told_of_what_differs_between_runs(experiments, tmp_path):
+    runs = [experiments / "fast0"]
+    for seed in (0, 1):
+        runs.append(changed(experiments / f"base{seed}", tmp_path / str(seed)))
+        code = {"commit": "f" * 40, "own": {"mine": f"v{seed}"}}
+        (runs[-1] / "run.json").write_text(json.dumps(read_record(runs[-1]) | {"code": code}))
+    rows = rows_of(finished_runs(runs))
+    said = [note for note in aggregate.notes_of(rows, None, rows[0], 99) if "versions" in note]
+    commits = sorted(["f" * 10, str(read_record(experiments / "fast0")["code"]["commit"])[:10]])
+    assert said == [f"The runs are of 2 versions of the code: {', '.join(commits)}.", "The runs are of 2 versions of mine: v0, v1."]
+
+
 @pytest.mark.parametrize(
     ("given", "rewritten"),
     [

@@ -28,7 +28,6 @@ HEADLINES: Final = (
 SELECTION: Final = (("all", "ndcg@10"), ("new_to_user", "ndcg@10"), ("in_season", "recall@50"))
 TITLES: Final = {"ndcg@10": "NDCG@10", "recall@50": "R@50"}
 ABSENT: Final = "–"
-QUERIES: Final = "queries"
 ESCAPED_BAR: Final = r"\|"
 LATEX: Final = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -114,7 +113,7 @@ def grid(metrics: pl.DataFrame, split: str = "test") -> Grid:
     if "n_queries" in of_split.columns:
         largest = of_split.group_by("slice", "metric").agg(pl.col("n_queries").max())
         n = {(name, metric): found for name, metric, found in largest.iter_rows()}
-        rows.append([Cell(QUERIES), *([Cell(ABSENT)] if seeds else []), *(Cell(f"{n.get(pair, 0):,}") for pair in HEADLINES)])
+        rows.append([Cell("queries"), *([Cell(ABSENT)] if seeds else []), *(Cell(f"{n.get(pair, 0):,}") for pair in HEADLINES)])
     return Grid(f"{split} weeks", ["method", *(["seeds"] if seeds else []), *map(title_of, HEADLINES)], rows)
 
 

@@ -36,9 +36,7 @@ class Split:
 
     def __post_init__(self) -> None:
         if not self.validation[0] <= self.validation[1] < self.test[0] <= self.test[1]:
-            raise DataError(
-                f"split: validation {self.validation} must end before test {self.test} begins; give first and last week of each"
-            )
+            raise DataError(f"split: validation {self.validation} must end before test {self.test} begins, each with its first week first")
 
     @classmethod
     def auto(cls, first: int, last: int, week_zero: int) -> "Split":

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from seasonrec.errors import ConfigError, TrainingError
-from seasonrec.evaluation.evaluate import Evaluation, common
+from seasonrec.evaluation.evaluate import BEYOND_ACCURACY, Evaluation, common
 from seasonrec.evaluation.seeds import Seeded, over_seeds, pairs_of
 from seasonrec.evaluation.significance import compare_pairs, ratio
 from seasonrec.evaluation.tables import HEADLINES, Grid, changes
@@ -41,6 +42,7 @@ from seasonrec.experiments.sweep.sweeper import parsed
 log = logging.getLogger(__name__)
 WHOLE: Final = "whole"
 VARIANT: Final = "ablation.variants."  # how the key of one begins
+SEED: Final = re.compile(r"seed(0|[1-9][0-9]*)")  # how the folder of a run is called
 COMPARED: Final = ("whole", "selection")  # stages that leave lists
 TABLE, CLAIMS = "ablation.csv", "claims.csv"
 
@@ -83,7 +85,7 @@ def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
         if name not in (WHOLE, *ablation.variants, *left_out()):
             raise ConfigError(f"ablation.claims: {name} is no variant; {nearest(name, [WHOLE, *ablation.variants])}")
     for claim in ablation.claims:
-        check_number("ablation.claims", claim.slice, claim.metric)
+        check_number("ablation.claims", claim.slice, claim.metric, BEYOND_ACCURACY[:1])  # of the others no query has a value
     if WHOLE in ablation.variants:
         raise ConfigError(f"ablation.variants.{WHOLE}: that is the model as it is; give the variant another name")
     shared, folder = shared_words(cfg), Path(ablation.folder).resolve()
@@ -100,8 +102,8 @@ def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
 
 def further_seeds(folder: Path, seeds: Sequence[int]) -> list[int]:
     """The seeds of the finished runs of a variant's folder beside those asked for."""
-    found = [run for run in folder.glob("seed*") if run.name.removeprefix("seed").isdigit() and is_finished(run)]
-    return sorted({int(run.name.removeprefix("seed")) for run in found} - {*seeds})
+    found = [int(name[1]) for run in folder.glob("seed*") if (name := SEED.fullmatch(run.name)) and is_finished(run)]
+    return sorted({*found} - {*seeds})
 
 
 def left_out() -> list[str]:

@@ -317,7 +317,8 @@ def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
             raise ConfigError(
                 f"reranker.{next(iter(reranker))} is given, but there is no reranker: choose one, e.g. reranker=boosted_trees"
             )
-        _refuse_taken_names(cfg)
+        if cfg.get("protocol", "weekly") == "weekly":
+            _refuse_taken_names(cfg)
         for key in AT_LEAST_ONE:
             if (value := OmegaConf.select(cfg, key)) is None:
                 continue

@@ -39,6 +39,8 @@ def evaluate(cfg: DictConfig) -> None:
     Raises:
         ConfigError: an unknown protocol, no baseline, or one that does something else than the protocol asks for.
     """
+    if cfg.run and cfg.protocol != "weekly":
+        raise ConfigError(f"run={cfg.run}: the lists of a run are of the weekly benchmark; leave out protocol={cfg.protocol}, or run")
     begin(cfg)
     if cfg.protocol not in PROTOCOLS:
         raise ConfigError(f"protocol is {cfg.protocol!r}, wanted one of {', '.join(PROTOCOLS)}")

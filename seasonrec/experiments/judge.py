@@ -1,11 +1,12 @@
 """Ranks, evaluates and compares methods on the same queries, and keeps what comes out."""
 
 import hashlib
+import inspect
 import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from seasonrec.evaluation.scorer import Scorer
 from seasonrec.evaluation.selection import Selection
 from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import HEADLINES, leaderboard
-from seasonrec.experiments.own_code import digests
+from seasonrec.experiments.own_code import digests, own_code
 from seasonrec.experiments.record import REFERENCE
 from seasonrec.schema import DAY
 from seasonrec.seasons.calendar import Calendar
@@ -116,6 +117,7 @@ class Judge:
             "weeks": list(self.dataset.split.weeks[split]),
             "k": self.k,
             "code": code_digest(type(made)),
+            "own": own_code(config) if isinstance(config, Mapping) else None,  # of functions that make it, and of its parts
         }
         path = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]}.parquet"
         if self.dataset.purchases_digest and path.exists():
@@ -232,6 +234,8 @@ def code_digest(method: type) -> str:
     """
     digest = hashlib.sha256(code_of_baselines())
     digest.update(json.dumps(digests(each.__module__ for each in method.__mro__)).encode())
+    with suppress(TypeError, OSError):  # of a class that was typed into a notebook there is no file
+        digest.update(Path(inspect.getfile(method)).read_bytes())
     return digest.hexdigest()
 
 

@@ -12,14 +12,21 @@ from typing import Any, Final
 
 import seasonrec
 
-# What lies there has a version of its own, in a run's record.
+# What lies there is installed, and changes with its version.
 INSTALLED: Final = tuple({Path(sysconfig.get_path(each)).resolve() for each in ("stdlib", "platstdlib", "purelib", "platlib")})
 USERS: Final = tuple(Path(each).resolve() for each in (*site.getsitepackages(), site.getusersitepackages()))
 
 
-def own_code(config: Any) -> dict[str, str]:
-    """A digest of each module of a user's own that a config's classes are of, and of what these import in turn, by module."""
-    return digests(target.rpartition(".")[0] for target in _targets(config))
+# Parts of a config that a joint model's numbers do not depend on; the data are known by their digest.
+APART: Final = ("baseline", "data", "logger", "callbacks")
+
+
+def own_code(config: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of each module of a user's own that a config's classes are of, and of what these import in turn, by module.
+
+    Only of what the joint model's numbers depend on.
+    """
+    return digests(target.rpartition(".")[0] for target in _targets({key: part for key, part in config.items() if key not in APART}))
 
 
 def changed_code(record: Mapping[str, Any]) -> list[str]:
@@ -47,7 +54,8 @@ def digests(modules: Iterable[str]) -> dict[str, str]:
                 break
             is_package = spec.submodule_search_locations is not None
             if spec.has_location and name not in found:  # a folder without an __init__.py has none
-                content = Path(str(spec.origin)).read_bytes()
+                if (content := _content(str(spec.origin))) is None:
+                    break
                 found[name] = hashlib.sha256(content).hexdigest()[:12]
                 to_read += _imports(content, name if is_package else name.rpartition(".")[0])
             if not is_package:  # what is named below it is no module
@@ -59,7 +67,7 @@ def _own(module: str) -> ModuleSpec | None:
     """A module of a user's own, as it would be imported; None of any other, and of what is no module."""
     try:
         spec = find_spec(module)
-    except (ImportError, AttributeError, ValueError):
+    except Exception:  # what is above it is imported, and may raise anything: it is not of this run then
         return None
     if spec is None or (spec.has_location and not str(spec.origin).endswith(".py")):
         return None
@@ -67,6 +75,13 @@ def _own(module: str) -> ModuleSpec | None:
     others = (*INSTALLED, *USERS, Path(seasonrec.__file__).resolve().parent)
     own = [place for place in places if not any(Path(str(place)).resolve().is_relative_to(folder) for folder in others)]
     return spec if own else None
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes()
+    except OSError:  # in an archive, or gone since it was imported
+        return None
 
 
 def _imports(source: bytes, package: str) -> Iterator[str]:
@@ -80,7 +95,10 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             name = "." * node.level + (node.module or "")
-            base = resolve_name(name, package) if node.level else name
+            try:
+                base = resolve_name(name, package) if node.level else name
+            except ImportError:  # beyond the top, e.g. of a file that is a module here and a part of a package elsewhere
+                continue
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 

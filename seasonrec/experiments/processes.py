@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 from typing import Any
 
 from hydra import compose
@@ -23,7 +24,7 @@ from seasonrec.errors import ConfigError, TrainingError
 from seasonrec.experiments.config import SCHEMAS, check_config
 from seasonrec.experiments.own_code import changed_code
 from seasonrec.experiments.record import is_finished, plain_config, read_record, refuse_other_data, refuse_other_settings
-from seasonrec.experiments.sweep.run import devices
+from seasonrec.experiments.sweep.run import devices, wait_for
 from seasonrec.experiments.sweep.sweeper import flags_of, parsed
 from seasonrec.experiments.sweep.worker import error_of, started
 
@@ -132,17 +133,22 @@ def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: float = 1) -> dict[st
     todo = [job for job in jobs if not job.is_finished]
     log.info("%d of %d runs are there, %d to go", len(jobs) - len(todo), len(jobs), len(todo))
     running: set[subprocess.Popen] = set()
+    ended = Event()
     shares: SimpleQueue[dict[str, str]] = SimpleQueue()
     here = flags()
     for share in devices(n_workers, gpus):
         shares.put(share)
 
     def run(job: Job) -> str | None:
+        if ended.is_set():
+            return None
         share = shares.get()
         log.info("%s: %s", job.name, job.folder)
         try:
             with started(job.verb, [*here, *job.words], job.folder, share) as process:
                 running.add(process)
+                if ended.is_set():  # while it was started
+                    process.kill()
                 status = process.wait()
             running.discard(process)
         finally:
@@ -151,8 +157,11 @@ def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: float = 1) -> dict[st
 
     with ThreadPoolExecutor(n_workers) as pool:
         try:
-            said = dict(zip((job.name for job in todo), pool.map(run, todo), strict=True))
+            futures = {job.name: pool.submit(run, job) for job in todo}
+            wait_for(futures.values())
+            said = {name: future.result() for name, future in futures.items()}
         except BaseException:  # Ctrl-C ends all
+            ended.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(running):  # which its thread takes out of them as it ends
                 process.kill()

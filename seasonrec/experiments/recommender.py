@@ -30,7 +30,17 @@ from seasonrec.schema import ITEM, USER
 log = logging.getLogger(__name__)
 FITS = Path("fits")
 FINAL = FITS / "final"
-PARTS: Final = ("data", "seasons", "encoder", "finetune", "model", "mixer", "reranker", "loss")  # of a config, that a model is made of
+PARTS: Final = (
+    "data",
+    "seasons",
+    "encoder",
+    "finetune",
+    "model",
+    "mixer",
+    "reranker",
+    "loss",
+    "sampling",
+)  # of a config, that a model is made of
 FILES_OF_USERS = (".txt", ".csv")
 
 

@@ -79,7 +79,7 @@ def of_other_settings(cfg: DictConfig, runs: Sequence[FinishedRun]) -> list[str]
     """A note on given runs that are not of the data and settings that the published ones had; where the data lie is nobody's setting."""
     if not cfg.runs:
         return []
-    of = lambda config: asked_of(config | {"seed": None, "data": {"name": config["data"].get("name")}})
+    of = lambda config: asked_of(config | {"seed": None, "data": {key: config["data"].get(key) for key in ("_target_", "level", "split")}})
     published = of(plain_config(compose(cfg.reproduce.verb, [*cfg.reproduce.words, *cfg.words])))
     notes = []
     for run in runs:

@@ -1,7 +1,7 @@
 """What a head is: scores of a batch's candidates from one point of view. Heads do not know each other."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +35,7 @@ class Head(Protocol):
 
 
 HeadFactory = Callable[[Sizes], nn.Module]
+CALLED = ("batch", "texts")  # what a head is called with
 
 
 class Sum(nn.Module):
@@ -49,31 +50,44 @@ class Sum(nn.Module):
 
     def __init__(self, sizes: Sizes, parts: Mapping[str, HeadFactory]):
         super().__init__()
-        self.parts = nn.ModuleDict({name: made(f"part {name}", part, sizes=sizes) for name, part in parts.items()})
+        self.parts = nn.ModuleDict({name: made(f"part {name}", part, CALLED, sizes=sizes) for name, part in parts.items()})
 
     def forward(self, batch: Batch, texts: Texts) -> Tensor:
         """The sum, [B, C] or [1, C]."""
         return added(checked(f"part {name}", part, part(batch, texts), batch) for name, part in self.parts.items())
 
 
-def made(what: str, factory: Callable[..., nn.Module], **given: Any) -> nn.Module:
+def made(what: str, factory: Callable[..., nn.Module], called: Sequence[str], **given: Any) -> nn.Module:
     """What a factory makes of what the builder gives it, one argument after another.
 
     Args:
         what: names it in errors.
+        called: the arguments that the module will be called with, for errors by their names.
         given: the arguments in their order; their names are for errors.
 
     Raises:
-        ConfigError: the factory does not take them.
+        ConfigError: the factory does not take them, or makes no module that can be called so.
     """
     name = getattr(getattr(factory, "func", factory), "__qualname__", type(factory).__qualname__)
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ConfigError(f"{what} ({name}) was made without {' and '.join(given)}; give its config `_partial_: true`")
+    _refuse_other_calls(f"{what} ({name}) is made", factory, given)
+    module = factory(*given.values())
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"{what} ({name}) is a {type(module).__qualname__}, wanted a torch.nn.Module")
+    _refuse_other_calls(f"{what} ({name}) is called", module.forward, called)
+    return module
+
+
+def _refuse_other_calls(what: str, function: Callable, names: Iterable[str]) -> None:
+    """Nothing, if a function takes as many arguments as there are names."""
+    names = list(names)
     try:
-        inspect.signature(factory).bind(*given.values())
+        inspect.signature(function).bind(*names)
+    except ValueError:  # one of the few built-in ones that do not say what they take
+        return
     except TypeError as error:
-        raise ConfigError(f"{what} ({name}) is called with {' and '.join(given)} alone, which does not go: {error}") from error
-    return factory(*given.values())
+        raise ConfigError(f"{what} with {' and '.join(names)} alone, which does not go: {error}") from error
 
 
 def checked(what: str, of: nn.Module, scores: Tensor, batch: Batch) -> Tensor:
@@ -88,9 +102,10 @@ def checked(what: str, of: nn.Module, scores: Tensor, batch: Batch) -> Tensor:
     wanted = len(batch.user), batch.n_candidates
     shape = list(scores.shape) if isinstance(scores, Tensor) else None
     if shape is None or len(shape) != 2 or any(found not in (1, n) for found, n in zip(shape, wanted, strict=True)):
+        gave = f"a {type(scores).__name__}" if shape is None else f"scores of shape {shape}"
         raise ConfigError(
-            f"{what} ({type(of).__qualname__}) gave {f'scores of shape {shape}' if shape else f'a {type(scores).__name__}'}, wanted"
-            f" [{wanted[0]} or 1, {wanted[1]} or 1], a row for each query and a column for each candidate"
+            f"{what} ({type(of).__qualname__}) gave {gave}, wanted [{wanted[0]} or 1, {wanted[1]} or 1], a row for each query and a column"
+            " for each candidate"
         )
     return scores
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seasonrec.data.batches import Batch
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.errors import ConfigError
-from seasonrec.heads.head import HeadFactory, Sizes, added, checked, made
+from seasonrec.heads.head import CALLED, HeadFactory, Sizes, added, checked, made
 from seasonrec.joint.mixer import MixerFactory
 from seasonrec.joint.seen import SeenInputs
 
@@ -52,8 +52,8 @@ class JointModel(nn.Module):
         if not heads:
             raise ConfigError("the model has no heads; choose at least one, e.g. head/seasonal=default, and give it a positive loss weight")
         self.texts = texts
-        self.heads = nn.ModuleDict({name: made(f"head {name}", head, sizes=sizes) for name, head in heads.items()})
-        self.mixer = made("mixer", mixer, sizes=sizes, heads=list(heads))
+        self.heads = nn.ModuleDict({name: made(f"head {name}", head, CALLED, sizes=sizes) for name, head in heads.items()})
+        self.mixer = made("mixer", mixer, ("by_head", "batch"), sizes=sizes, heads=list(heads))
         self.seen = SeenInputs(sizes)
 
     @property

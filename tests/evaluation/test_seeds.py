@@ -64,7 +64,7 @@ def of_seeds(seeds, *values):
 
 
 def test_methods_are_compared_over_the_seeds_that_both_ran_with():
-    """Seed 1 is a lucky one for both: over all seeds the variant would seem .1 better, and is .1 worse with either seed."""
+    """Seed 1 is a lucky one for both: over all seeds the variant would seem .1 better, and is .1 worse with the one that it ran with."""
     whole, variant = of_seeds([0, 1], 0.2, 0.6), of_seeds([1], 0.5)
     ((ours, theirs),) = pairs_of(whole, {"variant": variant}).values()
     assert (ours.values[0, 0], theirs.values[0, 0]) == (0.6, 0.5)

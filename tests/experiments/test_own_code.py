@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 
 import pytest
 
@@ -59,6 +60,24 @@ def test_a_change_of_what_is_imported_is_a_change(own):
 def test_a_file_that_cannot_be_parsed_imports_nothing(own):
     (own / "my_heads.py").write_text("import (")
     assert list(digests(["my_heads"])) == ["my_heads"]
+
+
+def test_what_cannot_be_looked_into_is_left_out(own, monkeypatch):
+    """A relative import in a file that is no part of a package, a package that fails, and an archive."""
+    (own / "broken").mkdir()
+    (own / "broken/__init__.py").write_text("raise RuntimeError('needs a GPU')")
+    with zipfile.ZipFile(own / "packed.zip", "w") as archive:
+        archive.writestr("packed.py", "")
+    monkeypatch.syspath_prepend(own / "packed.zip")
+    (own / "my_heads.py").write_text(
+        "try:\n    from .helpers import maths\nexcept ImportError:\n    from helpers import maths\n"
+        "\n\ndef later():\n    import broken.part, packed\n"
+    )
+    assert list(digests(["my_heads"])) == ["broken", "helpers", "helpers.maths", "helpers.numbers", "my_heads"]
+
+
+def test_code_of_baselines_data_and_loggers_is_none_of_the_joint_model_s(own):
+    assert own_code({part: {"_target_": "my_heads.Head"} for part in ("baseline", "data", "logger", "callbacks")}) == {}
 
 
 def test_a_record_tells_what_has_changed_since(own):

@@ -1,6 +1,8 @@
 """Runs in processes of their own: which folder is whose, and how all end together."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -74,3 +76,47 @@ def test_ctrl_c_ends_all_processes_and_is_what_the_caller_sees(monkeypatch, tmp_
     with pytest.raises(KeyboardInterrupt):
         run_all(jobs, n_workers=2)
     assert endless.killed.is_set()
+
+
+INTERRUPTED = """
+import os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from concurrent.futures import ThreadPoolExecutor
+from seasonrec.experiments.sweep.run import wait_for  # with Polars, which has the system resume waits
+
+end = threading.Event()
+with ThreadPoolExecutor(1) as pool:
+    future = pool.submit(end.wait, 30)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        wait_for([future])
+    except KeyboardInterrupt:
+        print("at work" if future.running() else "done")
+    end.set()
+"""
+
+
+def test_ctrl_c_is_heard_while_runs_are_at_work():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=True)
+    assert done.stdout == "at work\n"
+
+
+def test_a_process_that_was_starting_at_ctrl_c_is_ended_too(monkeypatch, tmp_path):
+    endless, failed = Endless(), threading.Event()
+
+    def started(verb, words, folder, environment):
+        if folder.name == "endless":
+            failed.wait(10)
+            time.sleep(0.2)  # in which what runs is killed
+            return endless
+        failed.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "started", started)
+    monkeypatch.setattr(processes, "flags", lambda: [])
+    monkeypatch.setattr(processes, "devices", lambda n_workers, gpus: [{}] * n_workers)
+    jobs = [Job(name, Path(tmp_path / name), [], {}) for name in ("endless", "interrupted", "never")]
+    with pytest.raises(KeyboardInterrupt):
+        run_all(jobs, n_workers=2)
+    assert endless.killed.is_set()
+    assert not (tmp_path / "never").exists()

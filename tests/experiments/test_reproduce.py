@@ -159,7 +159,7 @@ def test_runs_of_other_settings_are_named_and_what_they_have(published, copied, 
     same = copied(config=config)
     command(*published(same))
     assert "other settings" not in (tmp_path / "out/report.md").read_text()
-    (same / "run.json").write_text(json.dumps(read_record(same) | {"config": config | {"data": {"name": "shop"}, "rank_seen": False}}))
+    (same / "run.json").write_text(json.dumps(read_record(same) | {"config": config | {"data": {"_target_": "Shop"}, "rank_seen": False}}))
     command(*published(same))
     note = f"{same} has other settings than what was published: data, rank_seen."
     assert note in (tmp_path / "out/report.md").read_text()

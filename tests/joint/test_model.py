@@ -353,8 +353,13 @@ def test_a_part_of_the_mixer_s_own_counts(small_shop):
     ("head", "message"),
     [
         (torch.nn.Identity(), r"^head seasonal \(Identity\) was made without sizes; give its config `_partial_: true`$"),
+        (lambda sizes: "a head", r"^head seasonal \(.*\) is a str, wanted a torch\.nn\.Module$"),
+        (
+            lambda sizes: torch.nn.Tanh(),
+            r"^head seasonal \(.*\) is called with batch and texts alone, which does not go",
+        ),
         (partial(Sum, parts={"mine": torch.nn.Tanh()}), r"^part mine \(Tanh\) was made without sizes"),
-        (lambda: None, r"^head seasonal \(.*\) is called with sizes alone, which does not go: too many positional"),
+        (lambda: None, r"^head seasonal \(.*\) is made with sizes alone, which does not go: too many positional"),
     ],
 )
 def test_a_head_that_is_not_made_of_sizes_is_an_error_before_anything_learns(small_shop, head, message):

@@ -39,7 +39,7 @@ def write_best(
     """
     told = ", ".join(f"{name} {value:.5g}" for name, value in zip(plan.objectives, chosen.values, strict=True))
     # Trials are judged by validation weeks alone: what they were spared is no part of what was found.
-    shared = {each.key_or_group: each.value() for each in parsed(words) if each.key_or_group != "baseline"}
+    shared = {each.key_or_group: each.value() for each in parsed(words) if each.key_or_group.partition(".")[0] != "baseline"}
     path = plan.folder / BEST
     path.parent.mkdir(exist_ok=True)
     head = [

@@ -3,11 +3,11 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Event
-from typing import Any
+from typing import Any, Final
 
 import optuna
 import torch
@@ -26,6 +26,7 @@ from seasonrec.experiments.sweep.report import write_study_report
 from seasonrec.experiments.sweep.study import Plan, SharedStudy, pick
 from seasonrec.experiments.sweep.worker import Worker, word
 
+LISTEN: Final = 0.2  # seconds between looks for Ctrl-C
 log = logging.getLogger(__name__)
 
 
@@ -67,17 +68,27 @@ def _with_workers(cfg: DictConfig, plan: Plan, words: Sequence[str], flags: Sequ
         with ThreadPoolExecutor(n) as pool:
             futures = [pool.submit(worker.work) for worker in workers]
             try:
-                wait(futures, return_when=FIRST_EXCEPTION)
+                wait_for(futures)
             finally:  # an error of one worker, or Ctrl-C, ends all
                 if not all(future.done() for future in futures):
                     stop.set()
                     for worker in workers:
                         worker.stop()
-        for future in futures:
-            future.result()
         return workers[0].study.study
     finally:
         lease.release()
+
+
+def wait_for(futures: Iterable[Future]) -> None:
+    """Returns when all are done; an error of the first that fails, or Ctrl-C, ends it at once.
+
+    A wait without an end may not hear of a signal: Polars has the system resume it.
+    """
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=LISTEN, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
 
 
 def _shared_settings(cfg: DictConfig) -> dict[str, Any]:

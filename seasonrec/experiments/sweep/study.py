@@ -67,11 +67,6 @@ class Plan:
         objectives = dict.fromkeys(cfg.maximize, "maximize") | dict.fromkeys(cfg.minimize, "minimize")
         if not cfg.space or not objectives:
             raise ConfigError("sweep: there is nothing to search, or no objective; give sweep.space, and sweep.maximize or sweep.minimize")
-        if cfg.pruner and objectives != {METRIC: "maximize"}:
-            raise ConfigError(
-                f"sweep.pruner: before they end, trials are compared by {METRIC} alone, which is not what this study looks for;"
-                " give sweep/pruner=none"
-            )
         space = Space(instantiate(cfg.space, _convert_="all"))
         plan = cls(
             cfg=cfg,
@@ -94,6 +89,11 @@ class Plan:
                     f"sweep: no trial ends with {name!r}; wanted {SECONDS_PER_EPOCH}, {METRIC}, validation/<metric>/<slice>, or in a"
                     f" limit a key of the space: {', '.join(space.keys)}"
                 )
+        if cfg.pruner and objectives != {METRIC: "maximize"}:
+            raise ConfigError(
+                f"sweep.pruner: before they end, trials are compared by {METRIC} alone, which is not what this study looks for;"
+                " give sweep/pruner=none"
+            )
         return plan
 
     @property

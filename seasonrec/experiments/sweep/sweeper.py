@@ -82,7 +82,7 @@ def shared_words(arguments: Sequence[str], space: Sequence[str]) -> list[str]:
             raise ConfigError(f"{written}: a study has one value for what it does not search; put {key} into sweep.space")
         if override.is_delete():
             raise ConfigError(f"{written}: best.yaml could not say so; choose a group's `none`, or set the key to null")
-        if any(each == key or ("." in key and each.startswith(f"{key}.")) for each in space):
+        if any(each == key or ("." in key and each.startswith(f"{key}.")) for each in (searched.lstrip("+") for searched in space)):
             raise ConfigError(f"{written}: the study searches {key}; leave it out here, or out of sweep.space")
         words.append(written)
     return words
@@ -92,18 +92,16 @@ def refuse_unknown(keys: Sequence[str], cfg: DictConfig, groups: Container[str])
     """Nothing, if a trial can set every key of a study, which may begin with the + of one that the config lacks.
 
     Raises:
-        ConfigError: a key that is neither a config group nor in the config; where groups are searched, which bring keys of their own, a
-            root key that is not.
+        ConfigError: a key that is neither a config group nor in the config, nor below what a group that is searched brings.
     """
-    any_group = any(key in groups for key in keys)
+    brought = {key.partition("/")[0] for key in keys if key in groups}
+    brought |= {"model"} if "head" in brought else set()
     for key in keys:
-        if key in groups or key.startswith("+"):
+        if key in groups or key.startswith("+") or key.partition(".")[0] in brought or brought & {"experiment", "debug"}:
             continue
         parent, _, name = key.rpartition(".")
-        if any_group:
-            parent, name = "", key.partition(".")[0]
         node = OmegaConf.select(cfg, parent) if parent else cfg
-        if not OmegaConf.is_dict(node) or name not in node:
+        if not OmegaConf.is_list(node) and (not OmegaConf.is_dict(node) or name not in node):
             known = [".".join(filter(None, (parent, str(each)))) for each in node] if OmegaConf.is_dict(node) else []
             raise ConfigError(f"sweep.space: a trial cannot set {key}, which is not in the config; {nearest(key, known)}")
 

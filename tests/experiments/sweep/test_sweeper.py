@@ -182,7 +182,7 @@ def test_what_no_trial_can_do_is_an_error_before_any_begins(command, stand_in, c
         (["optim.lrr"], r"^sweep\.space: a trial cannot set optim\.lrr, which is not in the config; did you mean 'optim\.lr'"),
         (["optin.lr"], r"^sweep\.space: a trial cannot set optin\.lr, which is not in the config; there are none$"),
         (["sead"], r"^sweep\.space: a trial cannot set sead, which is not in the config; did you mean 'seed'"),
-        (["mixer", "optin.lr"], r"^sweep\.space: a trial cannot set optin\.lr"),
+        (["mixer", "optim.lrr"], r"^sweep\.space: a trial cannot set optim\.lrr"),
     ],
 )
 def test_a_key_that_is_not_in_the_config_is_an_error(composed, keys, message):
@@ -191,7 +191,8 @@ def test_a_key_that_is_not_in_the_config_is_an_error(composed, keys, message):
 
 
 def test_keys_of_the_config_groups_and_new_ones_may_be_searched(composed):
-    refuse_unknown(["optim.lr", "loss.weights.cf", "head/cf", "mixer.hidden_of_another", "+trainer.new"], composed(), ["mixer", "head/cf"])
+    keys = ["optim.lr", "loss.weights.cf", "head/cf", "mixer", "mixer.of_another", "model.heads.cf.d", "+trainer.new"]
+    refuse_unknown(keys, composed(), ["mixer", "head/cf"])
     refuse_unknown(["seed", "+trainer.new"], composed(), [])
 
 

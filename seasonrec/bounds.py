@@ -1,6 +1,8 @@
-"""Settings out of their range end here, not in a list that looks plausible."""
+"""Settings out of their range, and code that cannot be called as it will be, end here, not in a list that looks plausible."""
 
+import inspect
 import math
+from collections.abc import Callable
 
 from seasonrec.errors import ConfigError
 
@@ -18,3 +20,14 @@ def bounded(name: str, value: float, low: float, high: float = math.inf) -> floa
         wanted = f"at least {low}" if high == math.inf else f"{low} to {high}"
         raise ConfigError(f"{name} is {value}, wanted {wanted}")
     return value
+
+
+def misfit(function: Callable, n: int) -> TypeError | None:
+    """Why a function cannot be called with n arguments; None if it can, or is a built-in one that does not say what it takes."""
+    try:
+        inspect.signature(function).bind(*range(n))
+    except ValueError:
+        return None
+    except TypeError as error:
+        return error
+    return None

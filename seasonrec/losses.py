@@ -3,7 +3,6 @@
 A loss sees `scores` [B, C] of a batch's queries over its candidates and the `Truth` of the batch.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seasonrec.bounds import misfit
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.weighting import Fixed, WeightingFactory
 
@@ -193,14 +193,14 @@ class JointLoss:
     def __call__(self, mixed: Tensor, by_head: Mapping[str, Tensor], truth: Truth, learning: Sequence[Tensor] = ()) -> dict[str, Tensor]:
         """Each term by its task's name, unweighted, and what the weighting makes of them as "total".
 
-        Raises:
-            ConfigError: a term that is no scalar.
-
         Args:
             mixed: the mixer's scores [B, C]. Where the weight of the mixed task is 0, they must come from detached heads: the term
                 then fits the mixer's own weights only and counts 1.
             by_head: each active head's own scores, broadcastable to [B, C].
             learning: the model's parameters that learn, for weightings that compare gradients.
+
+        Raises:
+            ConfigError: a term that is no scalar.
         """
         scores = {task: score.expand_as(mixed) for task, score in by_head.items() if task != self.mixed}
         terms = {task: self._term(task, score, truth) for task, score in scores.items()}
@@ -219,9 +219,5 @@ def _refuse_other_calls(task: str, term: object) -> None:
     """Nothing, if a term can be called with scores and truth."""
     if not callable(term):
         raise ConfigError(f"loss.terms.{task} is a {type(term).__name__}, wanted what is called with scores and truth")
-    try:
-        inspect.signature(term).bind(None, None)
-    except ValueError:  # one of the few built-in ones that do not say what they take
-        return
-    except TypeError as error:
+    if error := misfit(term, 2):
         raise ConfigError(f"loss.terms.{task} is called with scores and truth, which it does not take: {error}") from error

@@ -1,13 +1,13 @@
 """What a head is: scores of a batch's candidates from one point of view. Heads do not know each other."""
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from seasonrec.bounds import misfit
 from seasonrec.data.batches import Batch
 from seasonrec.encoders.catalogue import Texts
 from seasonrec.errors import ConfigError
@@ -57,7 +57,7 @@ class Sum(nn.Module):
         return added(checked(f"part {name}", part, part(batch, texts), batch) for name, part in self.parts.items())
 
 
-def made(what: str, factory: Callable[..., nn.Module], called: Sequence[str], **given: Any) -> nn.Module:
+def made(what: str, factory: Callable[..., nn.Module], called: Collection[str], **given: Any) -> nn.Module:
     """What a factory makes of what the builder gives it, one argument after another.
 
     Args:
@@ -79,14 +79,9 @@ def made(what: str, factory: Callable[..., nn.Module], called: Sequence[str], **
     return module
 
 
-def _refuse_other_calls(what: str, function: Callable, names: Iterable[str]) -> None:
+def _refuse_other_calls(what: str, function: Callable, names: Collection[str]) -> None:
     """Nothing, if a function takes as many arguments as there are names."""
-    names = list(names)
-    try:
-        inspect.signature(function).bind(*names)
-    except ValueError:  # one of the few built-in ones that do not say what they take
-        return
-    except TypeError as error:
+    if error := misfit(function, len(names)):
         raise ConfigError(f"{what} with {' and '.join(names)} alone, which does not go: {error}") from error
 
 

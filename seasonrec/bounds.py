@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 from seasonrec.errors import ConfigError
 
@@ -22,10 +23,13 @@ def bounded(name: str, value: float, low: float, high: float = math.inf) -> floa
     return value
 
 
-def misfit(function: Callable, n: int) -> TypeError | None:
-    """Why a function cannot be called with n arguments; None if it can, or is a built-in one that does not say what it takes."""
+def misfit(function: Callable, *given: Any, **named: Any) -> TypeError | None:
+    """Why a function cannot be called with these arguments, of which none is looked at.
+
+    None if it can, or is a built-in one that does not say what it takes.
+    """
     try:
-        inspect.signature(function).bind(*range(n))
+        inspect.signature(function).bind(*given, **named)
     except ValueError:
         return None
     except TypeError as error:

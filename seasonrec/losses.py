@@ -212,6 +212,8 @@ class JointLoss:
         if not isinstance(term, Tensor) or term.dim():
             found = f"a tensor of shape {list(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
             raise ConfigError(f"loss.terms.{task} gave {found}, wanted a scalar, the mean over the batch")
+        if scores.requires_grad and not term.requires_grad and term:  # 0 where a batch holds nothing for it
+            raise ConfigError(f"loss.terms.{task} gave a number that is not made of the scores, so that nothing could be learnt by it")
         return term
 
 
@@ -219,5 +221,5 @@ def _refuse_other_calls(task: str, term: object) -> None:
     """Nothing, if a term can be called with scores and truth."""
     if not callable(term):
         raise ConfigError(f"loss.terms.{task} is a {type(term).__name__}, wanted what is called with scores and truth")
-    if error := misfit(term, 2):
+    if error := misfit(term, "scores", "truth"):
         raise ConfigError(f"loss.terms.{task} is called with scores and truth, which it does not take: {error}") from error

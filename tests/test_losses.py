@@ -331,9 +331,10 @@ def test_a_term_that_cannot_be_called_is_an_error_before_anything_learns(term, m
     [
         (lambda scores, truth: scores.mean(1), r"^loss\.terms\.cf gave a tensor of shape \[5\], wanted a scalar, the mean over the batch$"),
         (lambda scores, truth: 0.5, r"^loss\.terms\.cf gave a float, wanted a scalar"),
+        (lambda scores, truth: scores.detach().exp().mean(), r"^loss\.terms\.cf gave a number that is not made of the scores"),
     ],
 )
-def test_a_term_that_is_no_scalar_is_an_error_that_names_it(scores, term, message):
+def test_a_term_that_nothing_can_be_learnt_by_is_an_error_that_names_it(scores, term, message):
     loss = JointLoss({"seasonal": 1.0, "cf": 1.0}, {"seasonal": CrossEntropy(), "cf": term})
     with pytest.raises(ConfigError, match=message):
         loss(scores, {"seasonal": scores, "cf": scores}, truth_of(PAIRS))

@@ -33,7 +33,7 @@ from seasonrec.experiments.aggregate import (
 )
 from seasonrec.experiments.config import check_number, nearest
 from seasonrec.experiments.processes import Job, failure_of, jobs_of, run_all, words_without
-from seasonrec.experiments.record import JOINT, is_finished, locked, read_record, read_table
+from seasonrec.experiments.record import JOINT, is_finished, locked, read_record, read_table, refuse_other_settings
 from seasonrec.experiments.report import write_ablation
 from seasonrec.experiments.settings import asked_of
 from seasonrec.experiments.sweep.run import shared_out
@@ -91,7 +91,11 @@ def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
     shared, folder = shared_words(cfg), Path(ablation.folder).resolve()
     jobs: dict[str, list[Job]] = {}
     for name, words in {WHOLE: [], **ablation.variants}.items():
-        jobs[name] = jobs_of(name, folder / name, [*shared, *words], [*ablation.seeds, *further_seeds(folder / name, ablation.seeds)])
+        own = [*shared, *words]
+        jobs[name] = jobs_of(name, folder / name, own, ablation.seeds)
+        if further := further_seeds(folder / name, ablation.seeds, jobs[name][0].config):
+            log.info("%s: the finished run of seed %s is in the table too", name, ", ".join(map(str, further)))
+            jobs[name] += jobs_of(name, folder / name, own, further)
         if (stage := jobs[name][0].config["stage"]) not in COMPARED:
             raise ConfigError(f"{name}: stage is {stage!r}, but an ablation compares lists; give stage={' or stage='.join(COMPARED)}")
         if name != WHOLE and asked_of(jobs[name][0].config) == asked_of(jobs[WHOLE][0].config):
@@ -100,10 +104,22 @@ def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
     return jobs
 
 
-def further_seeds(folder: Path, seeds: Sequence[int]) -> list[int]:
-    """The seeds of the finished runs of a variant's folder beside those asked for."""
-    found = [int(name[1]) for run in folder.glob("seed*") if (name := SEED.fullmatch(run.name)) and is_finished(run)]
-    return sorted({*found} - {*seeds})
+def further_seeds(folder: Path, seeds: Sequence[int], config: Mapping[str, Any]) -> list[int]:
+    """The seeds of the finished runs of a variant's folder beside those asked for; one of other settings is left out with a warning.
+
+    Args:
+        config: of the variant.
+    """
+    found = [(int(name[1]), run) for run in folder.glob("seed*") if (name := SEED.fullmatch(run.name)) and is_finished(run)]
+    further = []
+    for seed, run in sorted(found):
+        try:
+            if seed not in seeds:
+                refuse_other_settings({**config, "seed": seed}, run)
+                further.append(seed)
+        except ConfigError as error:
+            log.warning("left out: %s", error)
+    return further
 
 
 def left_out() -> list[str]:

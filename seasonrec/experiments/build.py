@@ -10,6 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from seasonrec.bounds import misfit
 from seasonrec.data.adapters.tables import split_of
 from seasonrec.data.batches import Batcher, Moments
 from seasonrec.data.dataset import Dataset
@@ -158,17 +159,37 @@ def baseline_nodes(cfg: DictConfig, learns: bool) -> dict[str, DictConfig]:
 def baselines_of(cfg: DictConfig, texts: CatalogueTexts) -> dict[str, Scorer]:
     """Every baseline, unfitted; those that read texts get the vectors of the cut-off."""
     made = {name: instantiate(node) for name, node in baseline_nodes(cfg, texts.trained).items()}
-    return {name: scorer(vectors=texts.item_vectors()) if isinstance(scorer, partial) else scorer for name, scorer in made.items()}
+    return {name: _given_vectors(name, each, texts) if isinstance(each, partial) else each for name, each in made.items()}
+
+
+def _given_vectors(name: str, baseline: partial, texts: CatalogueTexts) -> Scorer:
+    """A baseline whose config says `_partial_: true`, made of the texts' vectors.
+
+    Raises:
+        ConfigError: it takes none.
+    """
+    vectors = texts.item_vectors()
+    if error := misfit(baseline, vectors=vectors):
+        raise ConfigError(
+            f"baseline.{name} ({baseline.func.__qualname__}) is made with the texts' vectors, as its `_partial_: true` asks: {error}"
+        ) from error
+    return baseline(vectors=vectors)
 
 
 def refuse_raters(baselines: Mapping[str, Scorer]) -> None:
     """Nothing, if all baselines rank.
 
     Raises:
-        ConfigError: one that predicts ratings and ranks nothing, or does neither.
+        ConfigError: one that predicts ratings and ranks nothing, does neither, or cannot be called as it will be.
     """
     for name, scorer in baselines.items():
         if isinstance(scorer, Scorer):
+            for method, takes in (("fit", ("past",)), ("scores", ("users", "now"))):
+                if error := misfit(getattr(scorer, method), *takes):
+                    raise ConfigError(
+                        f"baseline.{name} ({type(scorer).__qualname__}): {method} is called with {' and '.join(takes)}, which it does not"
+                        f" take: {error}"
+                    ) from error
             continue
         if isinstance(scorer, Rater):
             raise ConfigError(

@@ -22,6 +22,7 @@ from seasonrec.errors import ConfigError, SeasonrecError
 from seasonrec.experiments.overrides import NO_STUDY, quoted
 
 if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
 REPRODUCE: Final = ("reproduce", "words", "runs", "folder", "paths", "hydra")  # keys of this verb, beside those of its runs
@@ -127,7 +128,7 @@ def run(name: str, arguments: Sequence[str], errors: Callable[[], AbstractContex
     def job(cfg: "DictConfig") -> Any:
         sys.argv = called  # Lightning starts the processes of further devices by this command line
         # A sweep has to go on when one of its jobs fails: its errors are left to Hydra until the end.
-        with _told() if sweep else errors():
+        with _told(name) if sweep else errors():
             return prepare(verb, cfg)(cfg)
 
     if (here := os.getcwd()) not in sys.path:
@@ -313,9 +314,23 @@ def _is_sweep(words: Sequence[str]) -> bool:
 
     # Hydra's own parser knows which words are values of its flags, e.g. of --config-dir.
     flags = get_args_parser().parse_known_args(list(words))[0]
+    overrides = OverridesParser.create().parse_overrides(flags.overrides)
+    for each in overrides:
+        _refuse_no_name(each)
     if flags.multirun or flags.run or flags.cfg or flags.info or flags.help:
         return False
-    return any(each.is_sweep_override() for each in OverridesParser.create().parse_overrides(flags.overrides))
+    return any(each.is_sweep_override() for each in overrides)
+
+
+def _refuse_no_name(override: "Override") -> None:
+    """Nothing, if a config group is given a choice by its name; Hydra has a traceback for `mixer=null`."""
+    group = override.key_or_group
+    if override.is_delete() or override.is_sweep_override() or isinstance(override.value(), str | list) or group not in groups():
+        return
+    from seasonrec.experiments.config import nearest
+
+    written = str(override.input_line).partition("=")[2]
+    raise ConfigError(f"{group} has no choice {written!r}; {nearest(written, (path.stem for path in (conf_dir() / group).glob('*.yaml')))}")
 
 
 @contextmanager
@@ -372,7 +387,7 @@ def _interrupted() -> str:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(verb: str) -> Iterator[None]:
     """While open, an error of one of several jobs is named as it happens: of all that fail, Hydra hands over the first alone.
 
     Ctrl-C comes with what goes on with them all, which Hydra has forgotten when it hands that over.
@@ -386,7 +401,7 @@ def _told() -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         again = f"the same command with hydra.sweep.dir={HydraConfig.get().sweep.dir} goes on"
-        raise KeyboardInterrupt(f"{again}, and reads back what had been learnt") from None
+        raise KeyboardInterrupt(f"{again}, and reads back what had been learnt" if verb == "train" else again) from None
 
 
 def _in_words(error: Exception) -> str:

@@ -74,7 +74,7 @@ def _of_run(cfg: DictConfig) -> DictConfig:
     Raises:
         ConfigError: the command line asks for other lists than lie there.
     """
-    if others := [word for word in words_without(*OF_LISTS) if not word.startswith(INTERVALS)]:
+    if others := [word for word in words_without(*OF_LISTS) if not word.lstrip("+").startswith(INTERVALS)]:
         raise ConfigError(f"run={cfg.run}: the lists of a run are evaluated as they are, with its own weeks; leave out {' '.join(others)}")
     of_run, own = moved(read_record(cfg.run)["config"], _places(cfg.data)), cfg.copy()
     with open_dict(own):

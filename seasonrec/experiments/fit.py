@@ -159,7 +159,7 @@ class Fit:
         if not self.is_done:
             self._train(cfg)
         if rank() == 0:  # the other processes rank nothing
-            self.joint.model.to(device_of(cfg.trainer))  # from where Lightning left it, or it was made
+            self.joint.model.to(device_of(cfg.trainer)).eval()  # from where Lightning left it, or it was made
             load_weights(self.joint.model, self.folder / WEIGHTS)
         return Outcome(**json.loads((self.folder / DONE).read_text()))
 

@@ -45,7 +45,8 @@ def reproduce(cfg: DictConfig) -> pl.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)
     table.write_csv(folder / TABLE)
     found = [f"{said}: {'reproduced' if holds else 'not so'}" for said, holds in orders]
-    notes = [f"Published: {wanted.source}.", *found, *of_other_settings(cfg, runs), *of_other_code(runs)]
+    again = "" if cfg.runs else ": move it away to run it again"
+    notes = [f"Published: {wanted.source}.", *found, *of_given(cfg, runs), *of_other_code(runs, again)]
     (folder / MARKDOWN).write_text(grid.section(notes))
     console = Console()
     console.print(grid.rich())
@@ -75,13 +76,14 @@ def runs_of(cfg: DictConfig) -> list[Path]:
     return [job.folder for job in jobs]
 
 
-def of_other_settings(cfg: DictConfig, runs: Sequence[FinishedRun]) -> list[str]:
-    """A note on given runs that are not of the data and settings that the published ones had; where the data lie is nobody's setting."""
+def of_given(cfg: DictConfig, runs: Sequence[FinishedRun]) -> list[str]:
+    """Notes on given runs that are not of the data, settings and seeds of the published ones; where the data lie is nobody's setting."""
     if not cfg.runs:
         return []
     of = lambda config: asked_of(config | {"seed": None, "data": {key: config["data"].get(key) for key in ("_target_", "level", "split")}})
     published = of(plain_config(compose(cfg.reproduce.verb, [*cfg.reproduce.words, *cfg.words])))
-    notes = []
+    given, own = (", ".join(map(str, seeds)) for seeds in (sorted(run.seed for run in runs), cfg.reproduce.seeds))
+    notes = [f"The runs given are of seed {given}; this result is found with seed {own}."] if given != own else []
     for run in runs:
         found = of(run.record["config"])
         if other := sorted(key for key in found.keys() | published.keys() if found.get(key) != published.get(key)):
@@ -89,14 +91,18 @@ def of_other_settings(cfg: DictConfig, runs: Sequence[FinishedRun]) -> list[str]
     return notes
 
 
-def of_other_code(runs: Sequence[FinishedRun]) -> list[str]:
-    """A note on each run that other code than this made: a finished run stands until it is moved away."""
+def of_other_code(runs: Sequence[FinishedRun], ending: str) -> list[str]:
+    """A note on each run that other code than this made: a finished run stands until it is moved away.
+
+    Args:
+        ending: of the note.
+    """
     notes, now = [], code_version()
     for run in runs:
         code, own = run.record.get("code") or {}, changed_code(run.record)
         if own or any(code.get(key) != value for key, value in now.items()):
             which = ", ".join([f"commit {code.get('commit')}", *(["changed since"] if code.get("dirty") else []), *own])
-            notes.append(f"{run.folder} was made by other code ({which}): move it away to run it again.")
+            notes.append(f"{run.folder} was made by other code ({which}){ending}.")
     return notes
 
 

@@ -1,5 +1,6 @@
 """What a head is: scores of a batch's candidates from one point of view. Heads do not know each other."""
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -72,6 +73,12 @@ def made(what: str, factory: Callable[..., nn.Module], called: Collection[str], 
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ConfigError(f"{what} ({name}) was made without {' and '.join(given)}; give its config `_partial_: true`")
     _refuse_other_calls(f"{what} ({name}) is made", factory, given)
+    for wanted, takes in zip(given, inspect.signature(factory).parameters.values(), strict=False):
+        if takes.default is not takes.empty:
+            raise ConfigError(
+                f"{what} ({name}) is made with {' and '.join(given)}, and would take {wanted} for its {takes.name}={takes.default!r}: name"
+                f" {wanted} before it"
+            )
     module = factory(*given.values())
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{what} ({name}) is a {type(module).__qualname__}, wanted a torch.nn.Module")
@@ -81,7 +88,7 @@ def made(what: str, factory: Callable[..., nn.Module], called: Collection[str], 
 
 def _refuse_other_calls(what: str, function: Callable, names: Collection[str]) -> None:
     """Nothing, if a function takes as many arguments as there are names."""
-    if error := misfit(function, len(names)):
+    if error := misfit(function, *names):
         raise ConfigError(f"{what} with {' and '.join(names)} alone, which does not go: {error}") from error
 
 

@@ -45,11 +45,12 @@ class JointModule(pl.LightningModule):
             TrainingError: the loss is not finite.
         """
         alone = self.loss.weights.get(self.loss.mixed, 0) == 0
-        total, by_head = self._of_whole(batch, self.model(batch, detach_heads=alone))
+        scores = self.model(batch, detach_heads=alone)
+        total, by_head = self._of_whole(batch, scores)
         learning = [p for p in self.model.parameters() if p.requires_grad]
         terms = self.loss(total, by_head, truth_of(batch), learning)
         if not torch.isfinite(terms["total"]):
-            raise TrainingError(self._diverged(batch, batch_idx, terms))
+            raise TrainingError(self._diverged(batch, batch_idx, terms, scores))
         for name, term in terms.items():
             self.log(f"train/loss/{name}", term.detach(), prog_bar=name == "total", on_step=True, batch_size=len(batch.user))
         for name, value in self.weighting.course.items():
@@ -64,12 +65,21 @@ class JointModule(pl.LightningModule):
         whole, read = batch.whole.share.whole, {name: score for name, score in scores.by_head.items() if name != self.loss.mixed}
         return whole(scores.total), {name: whole(score.expand_as(scores.total)) for name, score in read.items()}
 
-    def _diverged(self, batch: Batch, batch_idx: int, terms: dict[str, Tensor]) -> str:
+    def _diverged(self, batch: Batch, batch_idx: int, terms: dict[str, Tensor], scores: Scores) -> str:
         values = {name: float(term.detach()) for name, term in terms.items()}
         return (
             f"the loss is not finite in epoch {self.current_epoch}, batch {batch_idx} (queries of {batch.moment.time} s UTC,"
-            f" user rows {batch.user[:5].tolist()}...): {values}; lower optim.lr, or look for extreme prices, ratings or features"
+            f" user rows {batch.user[:5].tolist()}...): {values}; {self._what_to_do(scores)}"
         )
+
+    def _what_to_do(self, scores: Scores) -> str:
+        """About a loss that is not finite, by where that began: in what was learnt, or what a head, the mixer or a loss makes of it."""
+        finite = lambda tensor: bool(torch.isfinite(tensor).all())
+        if not all(map(finite, self.model.parameters())):
+            return "what was learnt is not finite any more: lower optim.lr, or look for extreme prices, ratings or features"
+        made = [*((f"head {name}", each) for name, each in scores.by_head.items()), ("the mixer", scores.total)]
+        of = next((name for name, each in made if not finite(each)), "a loss")
+        return f"all parameters are: {of} makes of them what is not; look for a division by 0 or an extreme price, rating or feature"
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Lightning cannot take a frozen dataclass apart."""

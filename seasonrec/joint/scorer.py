@@ -44,7 +44,7 @@ class JointScorer:
     """Scores the whole catalogue with a trained model.
 
     Args:
-        model: put into evaluation mode for every call, and back.
+        model: put into evaluation mode for every call, and back, unless it is in it.
         batcher: of the timeline whose users and items the model knows.
         reranker: has the last word; None: the model has.
     """
@@ -78,9 +78,10 @@ class JointScorer:
     @torch.no_grad()  # not inference_mode: moments and season texts made here are kept, and training may need the same ones
     def of_batch(self, batch: Batch) -> Scores:
         """What the model alone says of a batch on its device."""
-        was_training = self.model.training
+        if not self.model.training:  # an encoder has hundreds of modules to be told
+            return self.model(batch)
         self.model.eval()
         try:
             return self.model(batch)
         finally:
-            self.model.train(was_training)
+            self.model.train()

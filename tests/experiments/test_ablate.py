@@ -180,9 +180,21 @@ def test_a_variant_that_failed_with_one_seed_is_compared_over_the_other(ablate, 
 def test_fewer_seeds_than_have_run_take_nothing_from_the_table(ablate, pretended, capsys, tmp_path):
     ablate(tmp_path, "seed=0,1")
     before, pretended.calls = (tmp_path / "ablation.csv").read_text(), []
+    capsys.readouterr()
     ablate(tmp_path, "seed=0")
     assert pretended.calls == []
     assert (tmp_path / "ablation.csv").read_text() == before
+    assert "whole: the finished run of seed 1 is in the table too" in capsys.readouterr().err
+
+
+def test_a_further_seed_of_other_settings_is_left_out_of_the_table(ablate, pretended, capsys, tmp_path):
+    ablate(tmp_path, "seed=0,1")
+    record = read_record(run := tmp_path / "whole/seed1")
+    (run / "run.json").write_text(json.dumps(record | {"config": record["config"] | {"optim": {"lr": 1.0}}}))
+    capsys.readouterr()
+    ablate(tmp_path, "seed=0")
+    assert f"left out: {run}: the run there has other settings (optim." in capsys.readouterr().err
+    assert pl.read_csv(tmp_path / "runs.csv").filter(method="whole")["seed"].to_list() == [0]
 
 
 def test_variants_without_a_seed_in_common_are_shown_and_not_compared(ablate, pretended, tmp_path):

@@ -195,17 +195,17 @@ def test_ctrl_c_ends_with_what_to_do_and_the_status_of_shells(capsys, verb, said
     assert capsys.readouterr().err == said
 
 
-def test_an_interrupted_multirun_goes_on_in_its_folder(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize(("verb", "learnt"), [("train", ", and reads back what had been learnt"), ("evaluate", "")])
+def test_an_interrupted_multirun_goes_on_in_its_folder(monkeypatch, tmp_path, capsys, verb, learnt):
     def interrupted(cfg):
         raise KeyboardInterrupt
 
     stand_in = StandIn()
     stand_in.job = interrupted
-    monkeypatch.setattr("seasonrec.experiments.train.train", stand_in)
+    monkeypatch.setattr(f"seasonrec.experiments.{verb}.{verb}", stand_in)
     with pytest.raises(SystemExit):
-        cli.main(["train", "seed=0,1", f"hydra.sweep.dir={tmp_path}"])
-    said = f"interrupted; the same command with hydra.sweep.dir={tmp_path} goes on, and reads back what had been learnt\n"
-    assert capsys.readouterr().err == said
+        cli.main([verb, "seed=0,1", f"hydra.sweep.dir={tmp_path}"])
+    assert capsys.readouterr().err == f"interrupted; the same command with hydra.sweep.dir={tmp_path} goes on{learnt}\n"
 
 
 def test_an_interrupted_run_is_named(monkeypatch, tmp_path, capsys):
@@ -349,6 +349,18 @@ def test_an_unknown_key_says_the_nearest_known_one(recommend, capsys):
 
 def test_an_unknown_choice_says_the_nearest_one(capsys):
     assert "logger has no choice 'tensorbord'; did you mean 'tensorboard'?" in failure(capsys, "train", "logger=tensorbord")
+
+
+@pytest.mark.parametrize("word", ["mixer=null", "mixer=2"])
+def test_a_choice_that_is_no_name_says_which_there_are(capsys, word):
+    assert f"mixer has no choice '{word.partition('=')[2]}'; known are gated, " in failure(capsys, "train", word)
+
+
+def test_a_file_of_a_head_group_without_its_first_line_is_told_so(capsys, tmp_path):
+    (tmp_path / "head/cf").mkdir(parents=True)
+    (tmp_path / "head/cf/mine.yaml").write_text("{_target_: my_heads.Mine, _partial_: true}")
+    said = failure(capsys, "train", "head/cf=mine", "--config-dir", str(tmp_path))
+    assert said == "error: head.cf: the file that you choose for head/cf lacks its first line, # @package model.heads.cf\n"
 
 
 def test_an_unknown_group_says_the_nearest_one(capsys):

@@ -147,7 +147,7 @@ def test_a_run_of_other_code_is_named(published, copied, command, run, tmp_path,
     assert "other code" not in (tmp_path / "out/report.md").read_text()
     old = copied(code={"commit": "abc", "dirty": True})
     command(*published(old))
-    note = "was made by other code (commit abc, changed since): move it away to run it again."
+    note = "was made by other code (commit abc, changed since)."
     assert f"- {old} {note}" in (tmp_path / "out/report.md").read_text()
     assert note in " ".join(capsys.readouterr().out.split())
 
@@ -158,12 +158,19 @@ def test_runs_of_other_settings_are_named_and_what_they_have(published, copied, 
         config = plain_config(compose("evaluate", ["seed=3", "n_threads=1", "paths.cache=mine", "data.path=elsewhere"]))
     same = copied(config=config)
     command(*published(same))
-    assert "other settings" not in (tmp_path / "out/report.md").read_text()
+    said = (tmp_path / "out/report.md").read_text()
+    assert "other settings" not in said
+    assert "runs given" not in said
     (same / "run.json").write_text(json.dumps(read_record(same) | {"config": config | {"data": {"_target_": "Shop"}, "rank_seen": False}}))
     command(*published(same))
     note = f"{same} has other settings than what was published: data, rank_seen."
     assert note in (tmp_path / "out/report.md").read_text()
     assert "has other settings than what was published" in " ".join(capsys.readouterr().out.split())
+
+
+def test_given_runs_of_other_seeds_are_told_so(published, copied, command, tmp_path):
+    command(*published(copied(seed=1)))
+    assert "- The runs given are of seed 1; this result is found with seed 0." in (tmp_path / "out/report.md").read_text()
 
 
 def test_its_runs_get_its_words_those_of_the_command_line_and_its_seeds(command, tmp_path, monkeypatch, capsys):

@@ -14,6 +14,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from polars.testing import assert_frame_equal
 
+from seasonrec.baselines.personal_frequency import PersonalFrequency
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import evaluate
@@ -95,6 +96,33 @@ def test_baselines_that_predict_ratings_are_refused_where_items_are_ranked(compo
 def test_a_baseline_that_lacks_a_method_is_told_which(composed, judge, texts):
     cfg = composed("+baseline.mine._target_=builtins.object")
     with pytest.raises(ConfigError, match=r"baseline\.mine \(object\) has no fit and scores; a baseline has fit\(past\) and scores"):
+        train.judge_baselines(cfg, judge, dict.fromkeys(SPLITS, texts))
+
+
+class Unlearning(PersonalFrequency):
+    def fit(self):
+        pass
+
+
+class Forgetful(PersonalFrequency):
+    def scores(self, users):
+        return users
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("Unlearning", r"baseline\.mine \(Unlearning\): fit is called with past, which it does not take: too many positional"),
+        ("Forgetful", r"baseline\.mine \(Forgetful\): scores is called with users and now, which it does not take: too many positional"),
+        (
+            "Unlearning, _partial_: true",
+            r"baseline\.mine \(Unlearning\) is made with the texts' vectors, as its `_partial_: true` asks: got an unexpected keyword",
+        ),
+    ],
+)
+def test_a_baseline_that_cannot_be_called_as_it_will_be_is_told_why(composed, judge, texts, target, message):
+    cfg = composed(f"+baseline.mine={{_target_: {__name__}.{target}}}")
+    with pytest.raises(ConfigError, match=message):
         train.judge_baselines(cfg, judge, dict.fromkeys(SPLITS, texts))
 
 

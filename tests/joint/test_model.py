@@ -359,6 +359,10 @@ def test_a_part_of_the_mixer_s_own_counts(small_shop):
             r"^head seasonal \(.*\) is called with batch and texts alone, which does not go",
         ),
         (partial(Sum, parts={"mine": torch.nn.Tanh()}), r"^part mine \(Tanh\) was made without sizes"),
+        (
+            lambda width=8, depth=2: torch.nn.Identity(),
+            r"^head seasonal \(.*\) is made with sizes, and would take sizes for its width=8: name sizes before it$",
+        ),
         (lambda: None, r"^head seasonal \(.*\) is made with sizes alone, which does not go: too many positional"),
     ],
 )

@@ -1,5 +1,6 @@
 """One step of training on a model small enough to know: rates, schedule, losses, seeds."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -164,7 +165,23 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_queries_and_terms(batch):
     message = str(error.value)
     assert f"in epoch 0, batch 17 (queries of {batch.moment.time} s UTC, user rows [{user}]...)" in message
     assert "'cf': nan" in message
-    assert "lower optim.lr" in message
+    assert "what was learnt is not finite any more: lower optim.lr" in message
+
+
+@pytest.mark.parametrize("of", ["head cf", "the mixer", "a loss"])
+def test_a_loss_that_is_not_finite_names_what_made_it_so(batch, monkeypatch, of):
+    model = Model()
+    module, scores = module_of(model), model(batch)
+    made = {
+        "head cf": replace(scores, by_head=scores.by_head | {"cf": scores.by_head["cf"] * torch.nan}),
+        "the mixer": replace(scores, total=scores.total / 0),
+        "a loss": scores,
+    }
+    monkeypatch.setattr(model, "forward", lambda *_, **__: made[of])
+    if of == "a loss":
+        module.loss.terms["cf"] = lambda scores, truth: scores.sum() * torch.nan
+    with pytest.raises(TrainingError, match=f"all parameters are: {of} makes of them what is not; look for a division by 0"):
+        module.training_step(batch, 17)
 
 
 @pytest.mark.parametrize(("overfit_batches", "epoch"), [(0.0, 3), (2, 0)])

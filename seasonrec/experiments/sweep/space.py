@@ -114,6 +114,12 @@ class Space:
         """Every config key that the space may set."""
         return [each for key, parameter in self.parameters.items() for each in keys_of(parameter, key)]
 
+    @property
+    def choices(self) -> dict[str, Sequence[Any]]:
+        """What each parameter may be that is one of several values, by its key."""
+        innermost = {key: each.of if isinstance(each, Conditional) else each for key, each in self.parameters.items()}
+        return {key: each.choices for key, each in innermost.items() if isinstance(each, CategoricalDistribution)}
+
     def draw(self, trial: Trial) -> Values:
         """The values of a trial, as its sampler suggests them."""
         values: Values = {}

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,16 +44,20 @@ class StudySweeper(Sweeper):
         from seasonrec.experiments.sweep.run import run_study
         from seasonrec.experiments.sweep.space import Space
 
-        config = self.config
+        config, context = self.config, self.hydra_context
         assert config is not None
+        assert context is not None
         task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         check_config(task, TrainConfig)
         if task.get("sweep") is None:
             raise ConfigError(NO_STUDY)
         if task.stage not in ("whole", "selection"):
             raise ConfigError(f"sweep: trials are judged by how they rank validation weeks, but stage={task.stage} ranks nothing")
-        keys = Space(instantiate(task.sweep.space, _convert_="all")).keys
-        refuse_unknown(keys, task, config.hydra.runtime.choices)
+        space = Space(instantiate(task.sweep.space, _convert_="all"))
+        keys, groups = space.keys, config.hydra.runtime.choices
+        refuse_unknown(keys, task, groups)
+        options = context.config_loader.get_group_options
+        refuse_unknown_choices({group: (found, options(group)) for group, found in space.choices.items() if group in groups})
         words = shared_words(arguments, keys)
         _log_to(config, Path(task.sweep.folder))
         return run_study(task, words, flags_of(config), dict(config.hydra.runtime.choices))
@@ -104,6 +108,21 @@ def refuse_unknown(keys: Sequence[str], cfg: DictConfig, groups: Container[str])
         if not OmegaConf.is_list(node) and (not OmegaConf.is_dict(node) or name not in node):
             known = [".".join(filter(None, (parent, str(each)))) for each in node] if OmegaConf.is_dict(node) else []
             raise ConfigError(f"sweep.space: a trial cannot set {key}, which is not in the config; {nearest(key, known)}")
+
+
+def refuse_unknown_choices(groups: Mapping[str, tuple[Sequence[Any], Sequence[str]]]) -> None:
+    """Nothing, if each config group that a study searches has the choices that it may draw.
+
+    Args:
+        groups: by its name what is searched and what there is.
+
+    Raises:
+        ConfigError: one of them is missing.
+    """
+    for group, (searched, there_are) in groups.items():
+        for choice in searched:
+            if choice not in there_are:
+                raise ConfigError(f"sweep.space.{group}: there is no choice {choice!r}; {nearest(str(choice), there_are)}")
 
 
 def parsed(words: Sequence[str]) -> list[Override]:

@@ -22,7 +22,7 @@ from seasonrec.experiments.sweep import worker
 from seasonrec.experiments.sweep.best import command_of
 from seasonrec.experiments.sweep.run import devices, shared_out
 from seasonrec.experiments.sweep.study import FOLDER, Plan
-from seasonrec.experiments.sweep.sweeper import refuse_unknown, shared_words
+from seasonrec.experiments.sweep.sweeper import refuse_unknown, refuse_unknown_choices, shared_words
 
 QUICK = ["sweep=loss_weights", "sweep.n_trials=3", "sweep/pruner=none", "sweep.sampler.n_startup_trials=1"]
 STUDY = Path("outputs/sweep/loss_weights")
@@ -188,6 +188,12 @@ def test_what_no_trial_can_do_is_an_error_before_any_begins(command, stand_in, c
 def test_a_key_that_is_not_in_the_config_is_an_error(composed, keys, message):
     with pytest.raises(ConfigError, match=message):
         refuse_unknown(keys, composed(), ["mixer", "head/cf"])
+
+
+def test_a_searched_group_has_the_choices_that_may_be_drawn():
+    refuse_unknown_choices({"mixer": (["gated"], ["gated", "paired"]), "head/cf": ([], ["default"])})
+    with pytest.raises(ConfigError, match=r"^sweep\.space\.mixer: there is no choice 'gatet'; did you mean 'gated'\?$"):
+        refuse_unknown_choices({"mixer": (["paired", "gatet"], ["gated", "paired"])})
 
 
 def test_keys_of_the_config_groups_and_new_ones_may_be_searched(composed):

@@ -218,7 +218,9 @@ def _rejects(found: dict[str, Any]) -> RenderableType:
 
 
 def _splits(found: dict[str, Any]) -> Table:
-    table = _grid("split", "weeks", "from", "until", "queries", "user-item pairs", "cold pairs")
+    table = _grid("split", "weeks", "from", "until", "queries", "pairs", "cold pairs")
+    for column in table.columns:
+        column.no_wrap = True
     for part, told in found["split"].items():
         span = (f"{told['weeks'][0]}-{told['weeks'][1]}", told["from"][:10], told["until"][:10])
         table.add_row(part, *span, *(f"{told[count]:,}" for count in ("queries", "pairs", "cold_pairs")))

@@ -58,7 +58,7 @@ class Split:
         n_weeks = end - begin
         if n_weeks < MIN_WEEKS:
             raise DataError(
-                f"split=auto: the events span {max(n_weeks, 0)} full weeks, wanted at least {MIN_WEEKS};"
+                f"split=auto: the events span {max(n_weeks, 0)} full weeks from {day_of(first)} to {day_of(last)}, wanted at least {MIN_WEEKS};"
                 " give a longer file, or name the weeks yourself, e.g. 'data.split={validation: [4, 5], test: [6, 7]}'"
                 + (", or the right data.time_format: all of them lie in 1970" if last < 365 * DAY else "")
             )

@@ -68,9 +68,16 @@ class Tables:
         Args:
             split: see `split_of`.
             week_zero: int64 seconds UTC; None for the midnight before the first event.
+
+        Raises:
+            DataError: no such split; it says what cleaning dropped, for that may be why.
         """
         start = midnight_of_first(self.events) if week_zero is None else week_zero
-        return {**self.fields(), "split": split_of(split, self.events, start), "week_zero": start}
+        try:
+            return {**self.fields(), "split": split_of(split, self.events, start), "week_zero": start}
+        except DataError as error:
+            dropped = ", ".join(f"{n:,} {step}" for step, n in self.cleaning if n)
+            raise DataError(f"{error}{f'; cleaning dropped {dropped} of the file' * bool(dropped)}") from error
 
 
 def tables(

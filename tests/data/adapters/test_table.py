@@ -255,7 +255,12 @@ BROKEN = {
     "empty file": (b"", COLUMNS, "is empty; wanted a header line and rows"),
     "not text": (b"PK\x03\x04\xff\xfe,\n\xff\xff,\xfe\n", COLUMNS, "cannot be read: invalid utf-8 sequence; give data.encoding"),
     "ragged": (["customer,sku,day", "ann,1,2018-01-01,9,9"], COLUMNS, "cannot be read: found more fields"),
-    "a few weeks": (good(11), COLUMNS, "span 10 full weeks, wanted at least 12"),
+    "a few weeks": (good(11), COLUMNS, "span 10 full weeks from 2018-01-01 to 2018-03-12, wanted at least 12"),
+    "few times that can be read": (
+        ["customer,sku,day", "ann,1,2018-01-01", *["ann,1,01/02/2018"] * 200],
+        COLUMNS,
+        r"span 0 full weeks from 2018-01-01 to 2018-01-01, .*; cleaning dropped 200 unparsable_time of the file",
+    ),
 }
 
 

@@ -22,12 +22,14 @@ class Purchases:
 
     Args:
         direction: their decayed purchases, divided by their norms, as columns [n_items, n]: a batch asks for few users and few items.
+        rows: of the users [n], ascending.
         norm: of each of them [n].
         usual: the mean of their decayed purchases of each item [n_items].
         number: of the moment, the same whenever it is made again.
     """
 
     direction: sp.csr_matrix
+    rows: NDArray[np.int64]
     norm: NDArray[np.float32]
     usual: NDArray[np.float32]
     number: int
@@ -39,14 +41,14 @@ class Purchases:
 
 def _bytes(purchases: Purchases) -> int:
     matrix = purchases.direction
-    return sum(array.nbytes for array in (matrix.data, matrix.indices, matrix.indptr, purchases.norm, purchases.usual))
+    return sum(array.nbytes for array in (matrix.data, matrix.indices, matrix.indptr, purchases.rows, purchases.norm, purchases.usual))
 
 
 class SimilarUsers:
-    """What the k users bought whose purchases are most like a user's own.
+    """What the k users bought whose purchases are most like a user's own; of all who have bought until then.
 
     Like is a large cosine between purchases that fade from week to week. A neighbour who shares nothing with the user counts as one
-    who bought nothing. Nothing is learnt: neighbours go on with the timeline.
+    who bought nothing; of equally near ones the first rows count. Nothing is learnt: neighbours go on with the timeline.
 
     Memory: a moment takes 8 bytes a (user, item) pair among whom neighbours are sought and 8 an item; up to `max_gb` in all, the newest is
     kept in any case. Whom a user is like as of a moment is kept too, 4 bytes a neighbour and up to half a gigabyte: training asks for the
@@ -56,7 +58,8 @@ class SimilarUsers:
     Args:
         k: how many neighbours.
         decay: what is left of a purchase after a week, 0 to 1.
-        n_users: among how many users they are sought, taken evenly from all; None for all. So cost stays within bounds in a large shop.
+        n_users: among how many users they are sought, taken evenly from all who have bought; None for all. So cost stays within bounds in a
+            large shop.
         max_gb: of all moments kept; training goes through its weeks once an epoch. 0, for who asks once: nor is what was bought.
 
     Reference: Hu, He, Gao and Zhang (2020), Modeling personalized item frequency information for next-basket recommendation.
@@ -98,37 +101,39 @@ class SimilarUsers:
             self._bought = KeptRows(now.n_items, self._bought_bytes, np.float32)
         return self._bought(purchases.keys(users), make)
 
-    def _rows(self, now: AsOf) -> NDArray[np.int64]:
-        n = min(self._n_users or now.n_users, now.n_users)
-        return np.arange(n) * now.n_users // n
-
     def _purchases(self, now: AsOf) -> Purchases:
-        purchases = now.decayed(self._rows(now), self._decay)
+        # Users who have not come yet are not known to be any: how many a file holds says what its future brings.
+        known = np.flatnonzero(now.known_users)
+        n = min(self._n_users or len(known), len(known))
+        purchases = now.decayed(rows := known[np.arange(n) * len(known) // max(n, 1)], self._decay)
         norm = np.sqrt(np.asarray(purchases.multiply(purchases).sum(1)).ravel())
-        usual = np.asarray(purchases.mean(0)).ravel()
+        usual = np.asarray(purchases.sum(0)).ravel() / max(n, 1)
         # What has faded to nothing has no direction: its user is nobody's neighbour.
         purchases.data /= np.repeat(np.where(norm > 0, norm, 1), np.diff(purchases.indptr))
         number = self._numbers.setdefault(now.identity, len(self._numbers))
-        return Purchases(purchases.T.tocsr(), norm.astype(np.float32), usual.astype(np.float32), number)
+        return Purchases(purchases.T.tocsr(), rows, norm.astype(np.float32), usual.astype(np.float32), number)
 
     def _weights(self, users: NDArray, now: AsOf, purchases: Purchases) -> NDArray[np.float32]:
         """What the directions of others count for each of `users`, [n_users_in_batch, n]."""
+        if not (n := len(purchases.rows)):
+            return np.zeros((len(users), 0), np.float32)
         neighbour = self._nearest(purchases.keys(users), lambda new: self._neighbours(users[new], now, purchases))
-        n = len(purchases.norm)
         # A small shop has fewer neighbours to give, and a user who is one of those among whom they are sought has one fewer.
-        k = self._k if n > self._k else np.maximum(1, n - np.isin(users, self._rows(now))[:, None])
+        k = self._k if n > self._k else np.maximum(1, n - np.isin(users, purchases.rows)[:, None])
         weight = np.where(neighbour >= 0, purchases.norm[neighbour] / k, 0).astype(np.float32)
         starts = np.arange(0, neighbour.size + 1, self._k)
         return sp.csr_matrix((weight.ravel(), np.maximum(neighbour, 0).ravel(), starts), (len(neighbour), n)).toarray()
 
     def _neighbours(self, users: NDArray, now: AsOf, purchases: Purchases) -> NDArray[np.int32]:
         """The places of those nearest to each of `users` among all, -1 for each that shares nothing, [n_users, k]."""
-        rows = self._rows(now)
         # Ordered by the own length alone, so a user's own purchases need no norm.
         near = (now.decayed(users, self._decay) @ purchases.direction).toarray()
-        near[users[:, None] == rows] = -1  # nobody is a neighbour of their own
-        k = min(self._k, len(rows))
-        nearest = np.argpartition(-near, min(k, len(rows) - 1), 1)[:, :k]
+        near[users[:, None] == purchases.rows] = -1  # nobody is a neighbour of their own
+        n = near.shape[1]
+        # Bits of floats that are not negative order as the floats do. No two keys are equal, or it would be the processor's choice who is near.
+        keys = (near.view(np.int32).astype(np.int64) << 32) - np.arange(n)
+        k = min(self._k, n)
+        nearest = np.argpartition(keys, n - k, 1)[:, n - k :]
         neighbour = np.full((len(users), self._k), -1, np.int32)
         neighbour[:, :k] = np.where(np.take_along_axis(near, nearest, 1) > 0, nearest, -1)
         return neighbour

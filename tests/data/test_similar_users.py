@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from seasonrec.baselines.tifu_knn import TifuKnn
 from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import ConfigError
@@ -31,7 +32,7 @@ def plain(own, user, among, k):
 
 
 @pytest.mark.parametrize("k", [1, 4])
-@pytest.mark.parametrize(("n_users", "among"), [(None, range(13)), (5, (0, 2, 5, 7, 10))])
+@pytest.mark.parametrize(("n_users", "among"), [(None, range(12)), (5, (0, 2, 4, 7, 9))])
 def test_what_similar_users_bought_is_the_mean_of_the_nearest(random_timeline, k, n_users, among):
     now = random_timeline.at_week(30)
     own = decayed(random_timeline, now.time, 0.9)
@@ -40,6 +41,42 @@ def test_what_similar_users_bought_is_the_mean_of_the_nearest(random_timeline, k
     np.testing.assert_allclose(similar.bought(USERS, now), expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(similar.usual(now), own[list(among)].mean(0), rtol=1e-5, atol=1e-7)
     assert np.count_nonzero(expected[1]) > 0
+
+
+@pytest.mark.parametrize("n_users", [None, 5])
+def test_users_who_come_later_change_nothing(random_timeline, n_users):
+    """Not even by their number: a file that goes on for longer holds more of them, before, between and after those of today."""
+    t = random_timeline
+    moved, new, now = 2 * t.user + 1, np.arange(0, 60, 2), t.at_week(30)
+    later = np.full(len(new), now.time + 1)
+    grown = Timeline(
+        np.concatenate([moved, new]),
+        np.concatenate([t.item, new % t.n_items]),
+        np.concatenate([t.time, later]),
+        n_users=60,
+        n_items=t.n_items,
+        week_zero=t.week_zero,
+    ).at_week(30)
+    one, other = SimilarUsers(3, n_users=n_users), SimilarUsers(3, n_users=n_users)
+    np.testing.assert_array_equal(other.bought(2 * USERS + 1, grown), one.bought(USERS, now))
+    np.testing.assert_array_equal(other.usual(grown), one.usual(now))
+    tifu = [TifuKnn(k=100).scores(users, of) for users, of in ((USERS[1:2], now), (2 * USERS[1:2] + 1, grown))]
+    np.testing.assert_array_equal(*tifu)
+
+
+def test_of_equally_near_users_the_first_count():
+    """Users 1 to 9 bought what user 0 did and one thing more each: nothing but their rows tells them apart."""
+    user = np.repeat(np.arange(10), 2)
+    item = np.where(np.arange(20) % 2 == 0, 0, user)
+    timeline = Timeline(user, item, np.zeros(20, np.int64), n_users=10, n_items=10, week_zero=0)
+    bought = SimilarUsers(3).bought(np.array([0]), timeline.at_week(1))[0]
+    np.testing.assert_allclose(bought, [1, 1 / 3, 1 / 3, 1 / 3, 0, 0, 0, 0, 0, 0], rtol=1e-6)
+
+
+def test_before_anybody_has_bought_there_is_nobody_to_be_like(random_timeline):
+    now, similar = random_timeline.at_week(0), SimilarUsers(3)
+    assert not similar.bought(USERS, now).any()
+    assert not similar.usual(now).any()
 
 
 def test_only_the_items_asked_for_come_out(random_timeline):

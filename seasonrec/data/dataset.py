@@ -58,7 +58,8 @@ class Split:
         n_weeks = end - begin
         if n_weeks < MIN_WEEKS:
             raise DataError(
-                f"split=auto: the events span {max(n_weeks, 0)} full weeks from {day_of(first)} to {day_of(last)}, wanted at least {MIN_WEEKS};"
+                f"split=auto: the events span {max(n_weeks, 0)} full weeks from {day_of(first)} to {day_of(last)}, wanted at least"
+                f" {MIN_WEEKS};"
                 " give a longer file, or name the weeks yourself, e.g. 'data.split={validation: [4, 5], test: [6, 7]}'"
                 + (", or the right data.time_format: all of them lie in 1970" if last < 365 * DAY else "")
             )
@@ -69,6 +70,18 @@ class Split:
             )
         size = min(8, (n_weeks - MIN_TRAINING_WEEKS) // 2)
         return cls((end - 2 * size, end - size - 1), (end - size, end - 1))
+
+    def refuse_beyond(self, last: int, where: str) -> None:
+        """Nothing, if it ends by the data's last week.
+
+        Args:
+            where: the option that names it.
+
+        Raises:
+            DataError: it does not, so that weeks would count in which nobody could buy.
+        """
+        if self.test[1] > last:
+            raise DataError(f"{where}: test weeks {self.test[0]} to {self.test[1]}, but the data end in week {last}; name earlier ones")
 
     @property
     def weeks(self) -> dict[str, range]:

@@ -18,6 +18,7 @@ from filelock import FileLock
 from seasonrec.data.adapters.adapter import Adapter
 from seasonrec.data.dataset import Dataset, Shop, Split
 from seasonrec.errors import DataError
+from seasonrec.own_code import digests
 from seasonrec.schema import as_events
 
 FORMAT: Final = 2  # raise it whenever the same source would be cleaned, or written, differently
@@ -57,7 +58,7 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
 
 
 def digest_of(adapter: Adapter) -> str:
-    """32 hex digits that change with a byte of a source, an option or the format; not with where the files lie."""
+    """32 hex digits that change with a byte of a source, an option, the format, or an adapter of a user's own; not with where files lie."""
     return digests_of(adapter)[0]
 
 
@@ -66,7 +67,8 @@ def digests_of(adapter: Adapter) -> tuple[str, str]:
     sources, options = adapter.sources(), _options(adapter)
     promotions = options.pop(PROMOTIONS, None)
     kind = f"{type(adapter).__module__}.{type(adapter).__qualname__}"
-    told = hashlib.sha256(json.dumps([FORMAT, kind, options], sort_keys=True).encode())
+    own = digests(each.__module__ for each in type(adapter).__mro__)
+    told = hashlib.sha256(json.dumps([FORMAT, kind, options, *([own] if own else [])], sort_keys=True).encode())
     for role, path in sorted(sources.items()):
         if role != PROMOTIONS:
             told.update(_content(role, path))

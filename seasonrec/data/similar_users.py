@@ -130,7 +130,7 @@ class SimilarUsers:
         near = (now.decayed(users, self._decay) @ purchases.direction).toarray()
         near[users[:, None] == purchases.rows] = -1  # nobody is a neighbour of their own
         n = near.shape[1]
-        # Bits of floats that are not negative order as the floats do. No two keys are equal, or it would be the processor's choice who is near.
+        # Bits of floats that are not negative order as the floats do. Of equal keys it would be the processor's choice which are near.
         keys = (near.view(np.int32).astype(np.int64) << 32) - np.arange(n)
         k = min(self._k, n)
         nearest = np.argpartition(keys, n - k, 1)[:, n - k :]

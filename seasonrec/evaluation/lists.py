@@ -88,8 +88,8 @@ def read_lists(path: Path | str, dataset: Dataset) -> Lists:
     """The lists that `write_lists` wrote, with the truth of their queries from the data set.
 
     Raises:
-        DataError: the file lacks a column, names unknown users, items or lists, gives a place twice,
-            or ranks for a (user, week) that is no query.
+        DataError: the file lacks a column or all of list `all` or `new`, names unknown users, items or lists, gives a place twice or
+            leaves one out, or ranks for a (user, week) that is no query.
     """
     frame = pl.read_parquet(path)
     if missing := [name for name in COLUMNS if name not in frame.columns]:
@@ -106,6 +106,11 @@ def read_lists(path: Path | str, dataset: Dataset) -> Lists:
         taken[cell] = True
     if np.count_nonzero(taken) < len(cell):
         raise DataError(f"{path}: ranks must begin at 1 and stand once in each list; look for rows written twice")
+    by_list = taken.reshape(-1, len(LISTS), k)
+    if gaps := np.count_nonzero((by_list[..., 1:] & ~by_list[..., :-1]).any(-1)):
+        raise DataError(f"{path}: {gaps} lists leave a rank out; each begins at 1 and goes on to its end")
+    if empty := [of for of, has in zip(LISTS, np.any(by_list, axis=(0, 2)), strict=True) if not has and of != "cold"]:
+        raise DataError(f"{path}: there is no list {empty[0]!r}; rank for each query {', '.join(LISTS)}")
     items, scores = np.full(len(taken), -1, np.int32), np.full(len(taken), np.nan, np.float32)
     items[cell] = rows_of(frame[ITEM], dataset.items[ITEM])
     scores[cell] = frame["score"].to_numpy()

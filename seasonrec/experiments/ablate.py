@@ -207,7 +207,8 @@ def table_of(runs: Mapping[str, Sequence[Evaluation]], tests: pl.DataFrame | Non
 def claims_of(ablation: DictConfig, runs: Mapping[str, Seeded]) -> pl.DataFrame:
     """Each claim about variants that ran: variant, over, slice, metric, ratio, low, high, at_least, holds.
 
-    Of variants that share no seed nothing is known: the last but at_least are null.
+    Of variants that share no seed nothing is known: the last but at_least are null. Where there is no ratio, of a slice without queries or
+    of a mean of 0, it is NaN, and whether the claim holds is null.
     """
     rows = []
     for claim in ablation.claims:
@@ -216,7 +217,7 @@ def claims_of(ablation: DictConfig, runs: Mapping[str, Seeded]) -> pl.DataFrame:
         found: Sequence[float | None] = (None, None, None)
         for other, variant in pairs_of(runs[claim.over], {claim.variant: runs[claim.variant]}).values():
             found = ratio(variant, other, (claim.slice, claim.metric), n_resamples=ablation.n_resamples)
-        holds = None if found[0] is None else found[0] >= claim.at_least
+        holds = None if found[0] is None or math.isnan(found[0]) else found[0] >= claim.at_least
         rows.append((claim.variant, claim.over, claim.slice, claim.metric, *found, claim.at_least, holds))
     text, numbers = dict.fromkeys(("variant", "over", "slice", "metric"), pl.String()), ("ratio", "low", "high", "at_least")
     return pl.DataFrame(rows, schema={**text, **dict.fromkeys(numbers, pl.Float64()), "holds": pl.Boolean()}, orient="row")
@@ -228,8 +229,10 @@ def sentences(claims: pl.DataFrame) -> list[str]:
 
 
 def _found(claim: Mapping[str, Any]) -> str:
-    if claim["holds"] is None:
+    if claim["ratio"] is None:
         return "not compared, for they ran with different seeds"
+    if claim["holds"] is None:
+        return f"cannot be said: no query there, or {claim['over']} has a mean of 0"
     within = "of too few users for an interval" if math.isnan(claim["low"]) else f"{claim['low']:.3f} to {claim['high']:.3f}"
     verdict = "reached" if claim["holds"] else "missed"
     return f"{claim['ratio']:.3f} times ({within}), wanted at least {claim['at_least']:g}: {verdict}"

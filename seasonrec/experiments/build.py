@@ -19,7 +19,7 @@ from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.user_words import UserWords
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
-from seasonrec.errors import ConfigError, DataError
+from seasonrec.errors import ConfigError
 from seasonrec.evaluation.ratings import Rater
 from seasonrec.evaluation.scorer import Scorer
 from seasonrec.experiments.config import resolve
@@ -50,8 +50,7 @@ def dataset_of(cfg: DictConfig) -> Dataset:
     if not (weeks := OmegaConf.select(cfg, "eval.split")):
         return dataset
     split, last = split_of(weeks, dataset.events, dataset.week_zero), int(dataset.timeline.week_of(dataset.timeline.time[-1]))
-    if split.test[1] > last:
-        raise DataError(f"eval.split: test weeks {split.test[0]} to {split.test[1]}, but the data end in week {last}; name earlier ones")
+    split.refuse_beyond(last, "eval.split")
     return replace(dataset, split=split)
 
 

@@ -317,6 +317,8 @@ def _is_sweep(words: Sequence[str]) -> bool:
     overrides = OverridesParser.create().parse_overrides(flags.overrides)
     for each in overrides:
         _refuse_no_name(each)
+        if each.is_sweep_override() and (flags.cfg or flags.info):
+            raise ConfigError(f"{each.input_line}: --cfg and --info show a single run; give {each.key_or_group} one value")
     if flags.multirun or flags.run or flags.cfg or flags.info or flags.help:
         return False
     return any(each.is_sweep_override() for each in overrides)

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,8 @@ from seasonrec.evaluation.scorer import Scorer
 from seasonrec.evaluation.selection import Selection
 from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import HEADLINES, leaderboard
-from seasonrec.experiments.own_code import digests, own_code
 from seasonrec.experiments.record import REFERENCE
-from seasonrec.schema import DAY
+from seasonrec.own_code import digests, own_code
 from seasonrec.seasons.calendar import Calendar
 from seasonrec.seasons.in_season import SeasonLabels
 
@@ -73,7 +73,8 @@ class Judge:
         if dataset.split == NO_WEEKS:
             raise ConfigError(f"{dataset.name} has no weeks, only an order: give it to `seasonrec evaluate protocol=leave_one_out`")
         self.dataset, self.folder, self.k, self.batch_size = dataset, folder, k, batch_size
-        self._calendar, self.n_resamples, self._n_paired, self._seed = calendar, n_resamples, n_paired, seed
+        # A week's fourth day is a date, whatever the shop's clocks say when it begins in Greenwich.
+        self._calendar, self.n_resamples, self._n_paired, self._seed = replace(calendar, timezone="UTC"), n_resamples, n_paired, seed
         self.queries = {split: dataset.timeline.queries(dataset.split.weeks[split]) for split in SPLITS}
         self._tables: list[pl.DataFrame] = []
         self._evaluations: dict[str, dict[str, Evaluation]] = {split: {} for split in SPLITS}
@@ -144,7 +145,14 @@ class Judge:
             vectors: text vectors of the items [n_items, d], for the distance within lists.
             calibrate: on validation lists, for the calibration error "ece"; not where some of them are of weeks after tested ones.
             written: the lists are in the run's folder already.
+
+        Raises:
+            DataError: lists that lack queries, beside which a mean over the others would stand as if it were of all.
         """
+        for split, of_split in lists.items():
+            wanted, found = (q.week.astype(np.int64) * self.dataset.n_users + q.user for q in (self.queries[split], of_split.queries))
+            if lacking := np.count_nonzero(~np.isin(wanted, found)):
+                raise DataError(f"{method}: no lists for {lacking} of {len(wanted)} {split} queries; a method ranks for all of them")
         platt = fit_platt(lists["validation"]) if calibrate else None
         for split in lists:
             if not written:
@@ -153,8 +161,7 @@ class Judge:
                 lists[split],
                 self.dataset.timeline,
                 self.labels,
-                # At noon, so that it is the fourth day west of Greenwich too.
-                holidays=self._calendar.windows(lists[split].queries.fourth_day + DAY // 2),
+                holidays=self._calendar.windows(lists[split].queries.fourth_day),
                 vectors=vectors,
                 platt=platt if split == "test" else None,
             )

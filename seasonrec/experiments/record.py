@@ -28,8 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 from seasonrec.data.dataset import Dataset
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments import memory, provenance
-from seasonrec.experiments.own_code import own_code
 from seasonrec.experiments.settings import asked_of
+from seasonrec.own_code import changed_code, own_baselines, own_code
 from seasonrec.schema import TIME
 
 log = logging.getLogger(__name__)
@@ -86,11 +86,12 @@ class RunRecord:
             refused.callback(self._lock.release)
             refuse_other_settings(config, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
             earlier = read_record(self.folder) if (self.folder / RECORD).exists() else {}
+            tell_changed_code(self.folder)
             refused.pop_all()
         self._peaks: list[float] = []  # of the open stages, outermost first
         self._error: BaseException | None = None
         now, asked = _now(), provenance.asked(self.folder)
-        code = provenance.code_version() | {"own": own_code(config)}
+        code = provenance.code_version() | {"own": own_code(config), "baselines": own_baselines(config)}
         here = {"code": code, "machine": provenance.machine(), "versions": provenance.package_versions()}
         self._content: dict[str, Any] = {
             "status": RUNNING,
@@ -311,6 +312,12 @@ def refuse_other_settings(config: Mapping[str, Any], folder: str | Path) -> None
         raise ConfigError(
             f"{folder}: the run there has other settings ({', '.join(other[:4])}); name another folder, or move that one away"
         )
+
+
+def tell_changed_code(folder: str | Path) -> None:
+    """A warning, if a folder holds a run of which code of the user's own has changed: what it has done is taken as it stands."""
+    if (Path(folder) / RECORD).exists() and (changed := changed_code(read_record(folder))):
+        log.warning("%s: since this run %s changed; move it away to run it again", folder, " and ".join(changed))
 
 
 def refuse_other_data(folder: str | Path, digest: str, of: str = "digest") -> None:

@@ -15,12 +15,12 @@ from rich.console import Console
 from seasonrec.errors import DataError, SeasonrecError
 from seasonrec.evaluation.tables import ABSENT, Cell, Grid
 from seasonrec.experiments.aggregate import MARKDOWN, FinishedRun, Row, finished_runs, folders_of
-from seasonrec.experiments.own_code import changed_code
 from seasonrec.experiments.processes import failure_of, jobs_of, run_all
 from seasonrec.experiments.provenance import code_version
 from seasonrec.experiments.record import plain_config
 from seasonrec.experiments.settings import asked_of
 from seasonrec.experiments.sweep.worker import word
+from seasonrec.own_code import changed_code
 
 log = logging.getLogger(__name__)
 TABLE: Final = "reproduced.csv"

@@ -23,7 +23,16 @@ from seasonrec.experiments.build import dataset_of
 from seasonrec.experiments.judge import SPLITS, Judge
 from seasonrec.experiments.ranks import follows
 from seasonrec.experiments.recommender import unchanged
-from seasonrec.experiments.record import JOINT, REFERENCE, RunRecord, is_finished, moved, plain_config, refuse_other_settings
+from seasonrec.experiments.record import (
+    JOINT,
+    REFERENCE,
+    RunRecord,
+    is_finished,
+    moved,
+    plain_config,
+    refuse_other_settings,
+    tell_changed_code,
+)
 from seasonrec.experiments.report import write_report
 from seasonrec.schema import DAY, WEEK
 
@@ -139,7 +148,9 @@ def run_once(own: DictConfig, once: Callable[[DictConfig], Any]) -> None:
     """
     folder = Path(own.paths.run)
     refuse_other_settings(plain_config(own), folder)
-    if not is_finished(folder):
+    if is_finished(folder):
+        tell_changed_code(folder)
+    else:
         log.info("cut-off %s: test weeks %d to %d", folder.name, *own.eval.split.test)
         once(own)
 

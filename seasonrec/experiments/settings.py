@@ -34,9 +34,13 @@ N_SHOWN: Final = 4  # settings in a label; the table of runs has them all
 
 
 def settings_of(record: Record) -> dict[str, Any]:
-    """Every value of a run's config that its results depend on beside data and seed, by its dotted key; and modules of a user's own."""
-    own = (record.get("code") or {}).get("own") or {}
-    return {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)} | own
+    """Every value of a run's config that its results depend on beside data and seed, by its dotted key; modules of a user's own; and what
+    the shop tells of its promotions, which another run of the same purchases may not have known.
+    """
+    own, data = (record.get("code") or {}).get("own") or {}, record.get("data") or {}
+    told = data.get("digest") if data.get("promotion_kinds") else None
+    plan = {"data.promotions": f"{', '.join(data['promotion_kinds'])} ({told[:8]})"} if told else {}
+    return {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)} | plan | own
 
 
 def asked_of(config: Mapping[str, Any]) -> dict[str, Any]:

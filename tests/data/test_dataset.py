@@ -147,7 +147,7 @@ def test_an_automatic_split_tests_on_the_last_full_weeks(n_days, split):
 
 
 def test_weeks_before_the_first_event_do_not_count():
-    with pytest.raises(DataError, match="span 11 full weeks from .* to .*, wanted at least 12"):
+    with pytest.raises(DataError, match=r"span 11 full weeks from .* to .*, wanted at least 12"):
         auto(13 * 7, first_day=14)
     with pytest.raises(DataError, match="span 11 full weeks"):
         auto(12 * 7 - 1)

@@ -1,5 +1,7 @@
 """Prepared data are read back as long as nothing changed, and only then."""
 
+import importlib
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +59,18 @@ def test_a_changed_source_or_option_is_read_anew(adapter, tmp_path, readings):
     assert changed.digest != first.digest
     assert (first.n_users, changed.n_users) == (3, 4)
     assert len(readings) == 3
+
+
+def test_an_adapter_of_one_s_own_is_read_anew_when_its_code_has_changed(adapter, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "from seasonrec.data.adapters.table import Table\n\n\nclass Mine(Table):\n    def read(self):\n        return super().read()\n"
+    found = set()
+    for text in (code, code, code + "        # of other users\n"):
+        (tmp_path / "its_adapter.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "its_adapter", raising=False)
+        importlib.invalidate_caches()
+        found.add(digest_of(importlib.import_module("its_adapter").Mine(path=adapter.path)))
+    assert len(found) == 2
 
 
 def test_the_digest_says_what_the_data_are_not_where_they_lie(adapter, tmp_path):

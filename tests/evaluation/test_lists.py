@@ -47,6 +47,8 @@ def test_the_order_of_rows_in_the_file_does_not_matter(shop, lists, tmp_path):
         (lambda frame: frame.head(0), "holds no lists"),
         (lambda frame: pl.concat([frame, frame.head(1)]), "stand once in each list"),
         (lambda frame: frame.with_columns(pl.col("rank") - 1), "ranks must begin at 1"),
+        (lambda frame: frame.filter(pl.col("rank") != 2), r"^.*: \d+ lists leave a rank out; each begins at 1 and goes on to its end$"),
+        (lambda frame: frame.filter(pl.col("list") != "new"), "there is no list 'new'; rank for each query all, new, cold$"),
         (lambda frame: frame.with_columns(item_id=pl.lit("i999")), "not among the 130"),
         (lambda frame: frame.with_columns(list=pl.lit("best")), "not among the 3"),
     ],

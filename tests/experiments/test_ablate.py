@@ -10,15 +10,17 @@ import numpy as np
 import polars as pl
 import pytest
 from filelock import FileLock
+from omegaconf import OmegaConf
 
 from seasonrec.evaluation.bootstrap import bootstrap_means
 from seasonrec.evaluation.evaluate import Column, Evaluation, evaluate
 from seasonrec.evaluation.labels import season_labels
 from seasonrec.evaluation.lists import read_lists
+from seasonrec.evaluation.seeds import Seeded
 from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import changes
 from seasonrec.experiments import processes
-from seasonrec.experiments.ablate import table_of
+from seasonrec.experiments.ablate import claims_of, sentences, table_of
 from seasonrec.experiments.processes import config_of
 from seasonrec.experiments.record import LOCK, read_record, read_table
 
@@ -145,6 +147,17 @@ def test_claims_are_checked_and_said_in_words(done):
     assert claims["holds"].to_list() == [ratio[0] >= 1, True]
     assert f"whole over without_content, all ndcg@10: {ratio[1]:.3f} times" in said
     assert "wanted at least 0.001: reached" in said
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(0.4, 0.0), (np.nan, np.nan)])
+def test_a_claim_about_no_ratio_is_neither_reached_nor_missed(ours, theirs):
+    """The other's mean is 0, or no query is there."""
+    user, column = np.arange(40), Column("cold_item", "ndcg@10", 10)
+    of = lambda value: Seeded([Evaluation(user, np.zeros(40), (column,), np.full((40, 1), value), {})], [0])
+    claim = {"variant": "whole", "over": "w", "slice": "cold_item", "metric": "ndcg@10", "at_least": 1.5}
+    claims = claims_of(OmegaConf.create({"claims": [claim], "n_resamples": 9}), {"whole": of(ours), "w": of(theirs)})
+    assert claims["holds"].to_list() == [None]
+    assert sentences(claims) == ["whole over w, cold_item ndcg@10: cannot be said: no query there, or w has a mean of 0"]
 
 
 def test_the_notes_name_the_weeks(done):

@@ -162,7 +162,6 @@ def test_several_values_of_a_key_run_once_for_each(recommend):
         (["users=[1,2]"], False),
         (["name='a,b'"], False),
         (["--config-dir", "a,b=1,2", "seed=1"], False),
-        (["seed=1,2", "--cfg", "job"], False),
         (["seed=1,2", "--help"], False),
     ],
 )
@@ -354,6 +353,11 @@ def test_an_unknown_choice_says_the_nearest_one(capsys):
 @pytest.mark.parametrize("word", ["mixer=null", "mixer=2"])
 def test_a_choice_that_is_no_name_says_which_there_are(capsys, word):
     assert f"mixer has no choice '{word.partition('=')[2]}'; known are gated, " in failure(capsys, "train", word)
+
+
+def test_what_shows_a_config_takes_no_sweep(capsys):
+    said = failure(capsys, "train", "seed=0,1", "mixer=gated", "--cfg", "job")
+    assert said == "error: seed=0,1: --cfg and --info show a single run; give seed one value\n"
 
 
 def test_a_file_of_a_head_group_without_its_first_line_is_told_so(capsys, tmp_path):

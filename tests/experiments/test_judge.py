@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.console import Console
 from seasonrec.data.adapters.sequences import NO_WEEKS
 from seasonrec.data.dataset import Shop, Split
 from seasonrec.errors import ConfigError, DataError
-from seasonrec.evaluation.lists import read_lists
+from seasonrec.evaluation.lists import Lists, read_lists
 from seasonrec.experiments import judge as judging
 from seasonrec.experiments.judge import Judge, code_digest
 from seasonrec.experiments.train import judge_of
@@ -212,13 +213,22 @@ def test_the_leaderboard_shows_test_weeks(judge):
     assert f"{value:.4f}" in shown
 
 
-def test_a_week_s_holiday_is_that_of_its_fourth_day_where_the_shop_is(composed, dataset, tmp_path):
-    # Weeks begin on Mondays: their fourth day is a Thursday, also west of Greenwich, where at midnight UTC it is Wednesday still.
-    asked = []
-    judge = judge_of(composed(), replace(dataset, shop=Shop(timezone="America/Los_Angeles")), tmp_path)
-    windows = judge._calendar.windows
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(judge._calendar), "windows", lambda calendar, time: asked.append(time) or windows(time))
-        judge.judge("by_row", {"validation": judge.rank("by_row", ByRow([]), "validation")}, calibrate=False)
-    days = judge._calendar.local_days(asked[0])
-    assert set((days.astype(int) + 3) % 7) == {3}  # as 1 January 1970 was, a Thursday
+@pytest.mark.parametrize("timezone", ["America/Los_Angeles", "Pacific/Auckland", "Pacific/Kiritimati"])
+def test_a_week_s_holidays_are_those_of_its_fourth_day_wherever_the_shop_is(composed, dataset, tmp_path, timezone):
+    """Weeks begin on Mondays: whatever the shop's clocks say at midnight or noon of Greenwich, their fourth day is a Thursday."""
+
+    def holidays(zone):
+        judge = judge_of(composed(), replace(dataset, shop=Shop(timezone=zone)), tmp_path / zone)
+        judge.judge("by_row", {"test": judge.rank("by_row", ByRow([]), "test")}, calibrate=False)
+        return judge.metrics.filter(pl.col("slice").str.starts_with("holiday="))
+
+    assert "holiday=thanksgiving_day" in set(holidays("UTC")["slice"])
+    assert_frame_equal(holidays(timezone), holidays("UTC"))
+
+
+def test_a_method_that_ranks_for_some_queries_alone_is_refused(fresh):
+    lists = {split: fresh.rank("by_row", ByRow([]), split) for split in ("validation", "test")}
+    of_test, n = lists["test"], len(lists["test"].queries)
+    some = Lists(of_test.queries.take(np.arange(3, n)), of_test.items[3:], of_test.scores[3:])
+    with pytest.raises(DataError, match=f"^by_row: no lists for 3 of {n} test queries; a method ranks for all of them$"):
+        fresh.judge("by_row", {"validation": lists["validation"], "test": some})

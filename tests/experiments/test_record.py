@@ -231,9 +231,17 @@ def test_a_run_that_goes_on_keeps_what_it_began_with_and_says_with_what_it_went_
     current |= {"code_version": {"commit": "b"}, "machine": {"cores": 4}}
     RunRecord(tmp_path, {"seed": 1})
     record = read_record(tmp_path)
-    assert (record["code"], record["machine"], record["versions"]) == ({"commit": "a", "own": {}}, {"cores": 2}, {"torch": "2.13"})
+    assert (record["code"], record["machine"], record["versions"]) == (
+        {"commit": "a", "own": {}, "baselines": {}},
+        {"cores": 2},
+        {"torch": "2.13"},
+    )
     (again,) = record["resumed"]
-    assert (again["code"], again["machine"], again["versions"]) == ({"commit": "b", "own": {}}, {"cores": 4}, {"torch": "2.13"})
+    assert (again["code"], again["machine"], again["versions"]) == (
+        {"commit": "b", "own": {}, "baselines": {}},
+        {"cores": 4},
+        {"torch": "2.13"},
+    )
 
 
 def test_secrets_and_the_environment_stay_out_of_the_record(tmp_path, monkeypatch):

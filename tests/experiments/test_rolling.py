@@ -177,6 +177,12 @@ def test_what_a_run_that_goes_on_says_in_full_of_its_folder_is_said_of_each_cut_
     assert own.logger.csv.name == f"{tmp_path}2", "another folder, though its name begins alike"
 
 
+def test_cut_offs_of_which_own_code_has_changed_are_named(rolled, first_cut_off, monkeypatch, caplog):
+    monkeypatch.setattr("seasonrec.experiments.record.changed_code", lambda record: ["my_base"])
+    rolling.run_once(own := first_cut_off(rolled), pytest.fail)
+    assert f"{own.paths.run}: since this run my_base changed; move it away to run it again" in caplog.text
+
+
 def test_cut_offs_of_other_settings_are_not_taken_for_those_asked_for(rolled, first_cut_off):
     with pytest.raises(ConfigError, match=rf"{FIRST}: the run there has other settings \(encoder.max_length, seed\); name another folder"):
         rolling.run_once(first_cut_off(rolled, "encoder.max_length=8", "seed=1"), pytest.fail)

@@ -16,7 +16,7 @@ from seasonrec.data.adapters.times import seconds
 from seasonrec.data.cleaning import EVENT_STEPS, Column, Step, clean, first_of
 from seasonrec.data.dataset import Dataset, Shop
 from seasonrec.errors import DataError
-from seasonrec.schema import DESCRIPTION, END, ITEM, KIND, PRICE, QUANTITY, RATING, SHARE, START, TEXT, TIME, USER
+from seasonrec.schema import DESCRIPTION, END, ITEM, KIND, PRICE, QUANTITY, RATING, SHARE, START, TEXT, TIME, USER, WEEK
 from seasonrec.seasons.phase import zone
 
 # What a mapping may name, and the canonical column that it becomes.
@@ -125,8 +125,9 @@ class Table:
         bad = [Step(f"unparsable_{name}", pl.col(name).is_finite() | pl.col(f"__blank_{name}"), DECIMAL_HINT) for name in numbers]
         if QUANTITY in numbers and not self.returns:
             bad.append(Step("returned", (pl.col(QUANTITY) >= 0) | pl.col(f"__blank_{QUANTITY}")))
-        steps = [*EVENT_STEPS, *bad, Step("duplicate", first_of(source.columns))]
-        cleaned = clean(source, canonical | blank, steps, paths["events"].name)
+        steps = [*EVENT_STEPS, *bad, Step("duplicate", pl.col("__first"))]
+        first = {"__first": source.select(first_of(source.columns)).to_series()}  # as the file has them, whatever its columns are called
+        cleaned = clean(source, canonical | blank | first, steps, paths["events"].name)
         described = {
             part: self._promoted(paths[part]) if part == "promotions" else self._attributes(part, paths[part]) for part in self._described()
         }
@@ -136,9 +137,11 @@ class Table:
                 f"data.season_level: items have no {self.season_level!r}, only {rest.items.columns}; name it in data.items.columns"
             )
         week_zero = start_of_day(self.week_zero, "data.week_zero") if self.week_zero else None
+        in_weeks = rest.in_weeks(self.split, week_zero)
+        in_weeks["split"].refuse_beyond((rest.events[TIME].max() - in_weeks["week_zero"]) // WEEK, "data.split")
         return Dataset(
             name=self.name,
-            **rest.in_weeks(self.split, week_zero),
+            **in_weeks,
             text_rule=self.item_texts,
             shop=Shop(self.country, self.timezone, self.hemisphere),
             season_level=self.season_level,

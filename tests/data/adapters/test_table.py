@@ -290,6 +290,20 @@ def test_an_option_that_names_something_unknown_is_refused(shop, options, messag
         shop(good(), **options)
 
 
+def test_what_is_a_duplicate_does_not_depend_on_what_columns_are_called(shop):
+    """Rows that differ as they stand in the file are two, even where nothing of what differs is kept."""
+    rows = ["ann,7,2018-01-01 10:00:00.1,1", "ann,7,2018-01-01 10:00:00.9,1.0", "ann,7,2018-01-01 10:00:00.1,1"]
+    for header in ("customer,sku,day,n", "user_id,item_id,time,quantity"):
+        columns = dict(zip(("user", "item", "time", "quantity"), header.split(","), strict=True))
+        dataset = shop([header, *rows], columns, split={"validation": [-2, -1], "test": [0, 0]})
+        assert dropped(dataset) == {"duplicate": 1}
+
+
+def test_a_split_that_goes_on_after_the_data_is_refused(shop):
+    with pytest.raises(DataError, match=r"^data\.split: test weeks 62 to 75, but the data end in week 69; name earlier ones$"):
+        shop(good(), split={"validation": [54, 61], "test": [62, 75]})
+
+
 def test_other_kinds_of_files_and_folders_are_refused(shop, tmp_path):
     with pytest.raises(DataError, match=r"wanted one of \.csv, \.csv\.gz, \.parquet; export the table"):
         shop(good(), name="shop.xlsx")

@@ -10,8 +10,6 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any, Final
 
-import seasonrec
-
 # What lies there is installed, and changes with its version.
 INSTALLED: Final = tuple({Path(sysconfig.get_path(each)).resolve() for each in ("stdlib", "platstdlib", "purelib", "platlib")})
 USERS: Final = tuple(Path(each).resolve() for each in (*site.getsitepackages(), site.getusersitepackages()))
@@ -29,13 +27,19 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     return digests(target.rpartition(".")[0] for target in _targets({key: part for key, part in config.items() if key not in APART}))
 
 
+def own_baselines(config: Mapping[str, Any]) -> dict[str, str]:
+    """The same of its baselines alone."""
+    return digests(target.rpartition(".")[0] for target in _targets(config.get("baseline")))
+
+
 def changed_code(record: Mapping[str, Any]) -> list[str]:
     """The modules of a user's own that are not here as they were when a run began; none of a record that does not say."""
-    was = (record.get("code") or {}).get("own")
-    if was is None:
-        return []
-    now = own_code(record["config"])
-    return sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+    code, changed = record.get("code") or {}, set()
+    for part, now_of in (("own", own_code), ("baselines", own_baselines)):
+        if (was := code.get(part)) is not None:
+            now = now_of(record["config"])
+            changed |= {name for name in was.keys() | now.keys() if was.get(name) != now.get(name)}
+    return sorted(changed)
 
 
 def digests(modules: Iterable[str]) -> dict[str, str]:
@@ -72,7 +76,7 @@ def _own(module: str) -> ModuleSpec | None:
     if spec is None or (spec.has_location and not str(spec.origin).endswith(".py")):
         return None
     places = [spec.origin] if spec.has_location else spec.submodule_search_locations or ()
-    others = (*INSTALLED, *USERS, Path(seasonrec.__file__).resolve().parent)
+    others = (*INSTALLED, *USERS, Path(__file__).resolve().parent)
     own = [place for place in places if not any(Path(str(place)).resolve().is_relative_to(folder) for folder in others)]
     return spec if own else None
 

@@ -21,7 +21,8 @@ from seasonrec.errors import DataError
 from seasonrec.own_code import digests
 from seasonrec.schema import as_events
 
-FORMAT: Final = 2  # raise it whenever the same source would be cleaned, or written, differently
+# Raise it whenever the same source would be cleaned, or written, differently; an adapter's own `reading`, where it alone would.
+FORMAT: Final = 2
 TABLES: Final = ("events", "items", "users", "rejected")
 PROMOTIONS: Final = "promotions"  # a fifth, where the shop tells; the option and the source of an adapter are called so too
 META: Final = "meta.json"
@@ -67,8 +68,8 @@ def digests_of(adapter: Adapter) -> tuple[str, str]:
     sources, options = adapter.sources(), _options(adapter)
     promotions = options.pop(PROMOTIONS, None)
     kind = f"{type(adapter).__module__}.{type(adapter).__qualname__}"
-    own = digests(each.__module__ for each in type(adapter).__mro__)
-    told = hashlib.sha256(json.dumps([FORMAT, kind, options, *([own] if own else [])], sort_keys=True).encode())
+    own, reading = digests(each.__module__ for each in type(adapter).__mro__), getattr(adapter, "reading", None)
+    told = hashlib.sha256(json.dumps([FORMAT, kind, options, *filter(None, (own, reading))], sort_keys=True).encode())
     for role, path in sorted(sources.items()):
         if role != PROMOTIONS:
             told.update(_content(role, path))

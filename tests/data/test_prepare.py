@@ -73,6 +73,14 @@ def test_an_adapter_of_one_s_own_is_read_anew_when_its_code_has_changed(adapter,
     assert len(found) == 2
 
 
+def test_only_files_that_are_read_differently_than_before_have_another_digest(adapter, monkeypatch):
+    columns = {"user": "customer", "item": "sku", "time": "day"}
+    renamed = Table(path=adapter.path, columns=columns)
+    now = digest_of(adapter), digest_of(renamed)
+    monkeypatch.setattr(Table, "reading", None)
+    assert (digest_of(adapter) == now[0], digest_of(renamed) == now[1]) == (False, True)
+
+
 def test_the_digest_says_what_the_data_are_not_where_they_lie(adapter, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     moved = Path(adapter.path).rename(tmp_path / "elsewhere" / "other.csv")

@@ -104,6 +104,14 @@ class Table:
         if missing := [role for role in REQUIRED if not self.columns.get(role)]:
             raise DataError(f"data.columns: {missing} not named, got {dict(self.columns)}; name the file's column for each")
 
+    @property
+    def reading(self) -> int | None:
+        """A part of the digest, raised whenever files would be read differently.
+
+        2: duplicates are told apart by what stands in the file. Where its columns have names of their own, they always were.
+        """
+        return 2 if {*self.columns.values()} & {ROLES[role] for role in self.columns} else None
+
     def sources(self) -> Mapping[str, Path]:
         """The file of purchases, and those of items, users and promotions if they are named."""
         found = {"events": existing(self.path, "data.path: the purchases as CSV or Parquet")}

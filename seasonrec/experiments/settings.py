@@ -38,9 +38,12 @@ def settings_of(record: Record) -> dict[str, Any]:
     the shop tells of its promotions, which another run of the same purchases may not have known.
     """
     own, data = (record.get("code") or {}).get("own") or {}, record.get("data") or {}
-    told = data.get("digest") if data.get("promotion_kinds") else None
-    plan = {"data.promotions": f"{', '.join(data['promotion_kinds'])} ({told[:8]})"} if told else {}
+    plan = {"data.promotions": f"{_few(kinds)} ({data['digest'][:8]})"} if (kinds := data.get("promotion_kinds")) else {}
     return {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)} | plan | own
+
+
+def _few(kinds: Sequence[str]) -> str:
+    return ", ".join(kinds) if len(kinds) <= N_SHOWN else f"{len(kinds)} kinds"
 
 
 def asked_of(config: Mapping[str, Any]) -> dict[str, Any]:

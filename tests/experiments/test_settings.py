@@ -95,10 +95,10 @@ def test_runs_with_and_without_the_shop_s_plan_may_stand_in_one_table():
 def test_another_plan_of_the_shop_s_is_another_experiment():
     """They stand in one table, in rows of their own."""
     plan = lambda digest, kinds: record() | seen(digest=digest) | {"data": seen(digest=digest)["data"] | {"promotion_kinds": kinds}}
-    runs = [plan("a" * 32, None), plan("b" * 32, ["flyer"]), plan("c" * 32, ["flyer"])]
+    runs = [plan("a" * 32, None), plan("b" * 32, ["flyer"]), plan("c" * 32, [*"flyer"])]
     assert len({repr(settings_of(run)) for run in runs}) == 3
     assert settings_of(record() | seen()) == settings_of(record() | seen(digest="d" * 32))
-    assert labels(runs) == ["promotions=none", "promotions=flyer (bbbbbbbb)", "promotions=flyer (cccccccc)"]
+    assert labels(runs) == ["promotions=none", "promotions=flyer (bbbbbbbb)", "promotions=5 kinds (cccccccc)"]
 
 
 @pytest.mark.parametrize("other", [seen(digest="b" * 32), seen(split=(6, 7))])

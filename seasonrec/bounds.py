@@ -29,9 +29,17 @@ def misfit(function: Callable, *given: Any, **named: Any) -> TypeError | None:
     None if it can, or is a built-in one that does not say what it takes.
     """
     try:
-        inspect.signature(function).bind(*given, **named)
+        inspect.signature(function, follow_wrapped=False).bind(*given, **named)
     except ValueError:
         return None
     except TypeError as error:
         return error
     return None
+
+
+def parameters(function: Callable) -> list[inspect.Parameter]:
+    """What a call takes; nothing of the few built-in ones that do not say."""
+    try:
+        return list(inspect.signature(function, follow_wrapped=False).parameters.values())
+    except ValueError:
+        return []

@@ -24,12 +24,12 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
 
     Only of what the joint model's numbers depend on.
     """
-    return digests(target.rpartition(".")[0] for target in _targets({key: part for key, part in config.items() if key not in APART}))
+    return _own_of({key: part for key, part in config.items() if key not in APART})
 
 
 def own_baselines(config: Mapping[str, Any]) -> dict[str, str]:
     """The same of its baselines alone."""
-    return digests(target.rpartition(".")[0] for target in _targets(config.get("baseline")))
+    return _own_of(config.get("baseline"))
 
 
 def changed_code(record: Mapping[str, Any]) -> list[str]:
@@ -40,6 +40,10 @@ def changed_code(record: Mapping[str, Any]) -> list[str]:
             now = now_of(record["config"])
             changed |= {name for name in was.keys() | now.keys() if was.get(name) != now.get(name)}
     return sorted(changed)
+
+
+def _own_of(node: Any) -> dict[str, str]:
+    return digests(target.rpartition(".")[0] for target in _targets(node))
 
 
 def digests(modules: Iterable[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Prepared data on disk: cleaned once, read back as long as source bytes and options stay the same."""
 
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from seasonrec.errors import DataError
 from seasonrec.own_code import digests
 from seasonrec.schema import as_events
 
-# Raise it whenever the same source would be cleaned, or written, differently; an adapter's own `reading`, where it alone would.
+# Raise it whenever the same source would be cleaned, or written, differently; READING of an adapter's class, where it alone would.
 FORMAT: Final = 2
 TABLES: Final = ("events", "items", "users", "rejected")
 PROMOTIONS: Final = "promotions"  # a fifth, where the shop tells; the option and the source of an adapter are called so too
@@ -44,7 +45,7 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
     if cache_dir is None:
         return replace(adapter.read(), digest=digest, purchases_digest=purchases)
     name = re.sub(r"[^\w.-]+", "_", adapter.name)
-    entry = Path(cache_dir).expanduser() / f"{name}-{digest}"
+    entry = Path(cache_dir).expanduser() / f"{name}-{digest}{_of_own_code(adapter)}"
     entry.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(entry.parent.with_name(f"{entry.parent.name}.lock")):
         if entry.is_dir():
@@ -58,8 +59,17 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
     return dataset
 
 
+def _of_own_code(adapter: Adapter) -> str:
+    """What an entry's name ends in where the adapter is a user's own: what it imports may read the sources differently too."""
+    own = digests(each.__module__ for each in type(adapter).__mro__)
+    return f"-{hashlib.sha256(json.dumps(own).encode()).hexdigest()[:8]}" if own else ""
+
+
 def digest_of(adapter: Adapter) -> str:
-    """32 hex digits that change with a byte of a source, an option, the format, or an adapter of a user's own; not with where files lie."""
+    """32 hex digits that change with a byte of a source, an option, the format, or the class of a user's own adapter.
+
+    They do not change with where the files lie.
+    """
     return digests_of(adapter)[0]
 
 
@@ -68,8 +78,9 @@ def digests_of(adapter: Adapter) -> tuple[str, str]:
     sources, options = adapter.sources(), _options(adapter)
     promotions = options.pop(PROMOTIONS, None)
     kind = f"{type(adapter).__module__}.{type(adapter).__qualname__}"
-    own, reading = digests(each.__module__ for each in type(adapter).__mro__), getattr(adapter, "reading", None)
-    told = hashlib.sha256(json.dumps([FORMAT, kind, options, *filter(None, (own, reading))], sort_keys=True).encode())
+    code = [_source(each) for each in type(adapter).__mro__ if digests([each.__module__]) or each.__module__ == "__main__"]
+    more = filter(None, (code, getattr(type(adapter), "READING", None)))
+    told = hashlib.sha256(json.dumps([FORMAT, kind, options, *more], sort_keys=True).encode())
     for role, path in sorted(sources.items()):
         if role != PROMOTIONS:
             told.update(_content(role, path))
@@ -78,6 +89,14 @@ def digests_of(adapter: Adapter) -> tuple[str, str]:
         return without, without
     told.update(json.dumps(promotions, sort_keys=True).encode() + _content(PROMOTIONS, sources[PROMOTIONS]))
     return told.hexdigest()[:32], without
+
+
+def _source(of: type) -> str:
+    """The code of a class; of one that was typed where nobody keeps it there is none."""
+    try:
+        return inspect.getsource(of)
+    except (OSError, TypeError):
+        return ""
 
 
 def _content(role: str, path: Path) -> bytes:

@@ -88,7 +88,7 @@ def read_lists(path: Path | str, dataset: Dataset) -> Lists:
     """The lists that `write_lists` wrote, with the truth of their queries from the data set.
 
     Raises:
-        DataError: the file lacks a column or all of list `all` or `new`, names unknown users, items or lists, gives a place twice or
+        DataError: the file lacks a column or a query's list `all` or `new`, names unknown users, items or lists, gives a place twice or
             leaves one out, or ranks for a (user, week) that is no query.
     """
     frame = pl.read_parquet(path)
@@ -109,13 +109,25 @@ def read_lists(path: Path | str, dataset: Dataset) -> Lists:
     by_list = taken.reshape(-1, len(LISTS), k)
     if gaps := np.count_nonzero((by_list[..., 1:] & ~by_list[..., :-1]).any(-1)):
         raise DataError(f"{path}: {gaps} lists leave a rank out; each begins at 1 and goes on to its end")
-    if empty := [of for of, has in zip(LISTS, np.any(by_list, axis=(0, 2)), strict=True) if not has and of != "cold"]:
-        raise DataError(f"{path}: there is no list {empty[0]!r}; rank for each query {', '.join(LISTS)}")
+    empty = ~np.any(by_list, axis=-1)
+    for of, lacking in (("all", empty[:, 0]), ("new", _with_more_to_buy(queries, empty[:, 1], dataset))):
+        if lacking.any():
+            raise DataError(f"{path}: {lacking.sum()} of {len(queries)} queries have no list {of!r}; rank for all of them")
     items, scores = np.full(len(taken), -1, np.int32), np.full(len(taken), np.nan, np.float32)
     items[cell] = rows_of(frame[ITEM], dataset.items[ITEM])
     scores[cell] = frame["score"].to_numpy()
     shape = (len(queries), len(LISTS), k)
     return Lists(queries, items.reshape(shape), scores.reshape(shape))
+
+
+def _with_more_to_buy(queries: Queries, asked: NDArray[np.bool_], dataset: Dataset) -> NDArray[np.bool_]:
+    """Those of the queries asked about whose users have not bought the whole catalogue yet, as a mask [n]."""
+    more = np.zeros(len(queries), bool)
+    for week in np.unique(queries.week[asked]):
+        rows = np.flatnonzero(asked & (queries.week == week))
+        own = dataset.timeline.at_week(int(week)).histories(queries.user[rows].astype(np.int64))
+        more[rows] = np.bincount(own.pair_query, minlength=len(rows)) < dataset.n_items
+    return more
 
 
 def _queries_of(user: NDArray, week: NDArray, dataset: Dataset, where: str) -> tuple[Queries, NDArray[np.int64]]:

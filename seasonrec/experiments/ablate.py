@@ -94,7 +94,7 @@ def variants_of(cfg: DictConfig) -> dict[str, list[Job]]:
         own = [*shared, *words]
         jobs[name] = jobs_of(name, folder / name, own, ablation.seeds)
         if further := further_seeds(folder / name, ablation.seeds, jobs[name][0].config):
-            log.info("%s: the finished run of seed %s is in the table too", name, ", ".join(map(str, further)))
+            log.info("%s: what has finished with seed %s is in the table too", name, ", ".join(map(str, further)))
             jobs[name] += jobs_of(name, folder / name, own, further)
         if (stage := jobs[name][0].config["stage"]) not in COMPARED:
             raise ConfigError(f"{name}: stage is {stage!r}, but an ablation compares lists; give stage={' or stage='.join(COMPARED)}")

@@ -167,12 +167,11 @@ def _given_vectors(name: str, baseline: partial, texts: CatalogueTexts) -> Score
     Raises:
         ConfigError: it takes none.
     """
-    vectors = texts.item_vectors()
-    if error := misfit(baseline, vectors=vectors):
+    if error := misfit(baseline, vectors=None):
         raise ConfigError(
             f"baseline.{name} ({baseline.func.__qualname__}) is made with the texts' vectors, as its `_partial_: true` asks: {error}"
         ) from error
-    return baseline(vectors=vectors)
+    return baseline(vectors=texts.item_vectors())
 
 
 def refuse_raters(baselines: Mapping[str, Scorer]) -> None:

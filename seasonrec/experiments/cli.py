@@ -317,22 +317,29 @@ def _is_sweep(words: Sequence[str]) -> bool:
     overrides = OverridesParser.create().parse_overrides(flags.overrides)
     for each in overrides:
         _refuse_no_name(each)
-        if each.is_sweep_override() and (flags.cfg or flags.info):
-            raise ConfigError(f"{each.input_line}: --cfg and --info show a single run; give {each.key_or_group} one value")
+        if each.is_sweep_override() and flags.cfg:
+            raise ConfigError(f"{each.input_line}: --cfg shows a single run; give {each.key_or_group} one value")
     if flags.multirun or flags.run or flags.cfg or flags.info or flags.help:
         return False
     return any(each.is_sweep_override() for each in overrides)
 
 
 def _refuse_no_name(override: "Override") -> None:
-    """Nothing, if a config group is given a choice by its name; Hydra has a traceback for `mixer=null`."""
-    group = override.key_or_group
-    if override.is_delete() or override.is_sweep_override() or isinstance(override.value(), str | list) or group not in groups():
-        return
-    from seasonrec.experiments.config import nearest
+    """Nothing, if a config group is given choices by their names; Hydra has a traceback for `mixer=null`."""
+    from hydra.core.override_parser.types import ChoiceSweep
 
-    written = str(override.input_line).partition("=")[2]
-    raise ConfigError(f"{group} has no choice {written!r}; {nearest(written, (path.stem for path in (conf_dir() / group).glob('*.yaml')))}")
+    group = override.key_or_group
+    if override.is_delete() or group.startswith("hydra") or group not in groups():
+        return
+    value = override.value()
+    for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
+        if choice is None:
+            from seasonrec.experiments.config import nearest
+
+            known = nearest("null", (path.stem for path in (conf_dir() / group).glob("*.yaml")))
+            raise ConfigError(f"{override.input_line}: {group} has no choice null; {known}")
+        if isinstance(choice, bool | int | float):
+            raise ConfigError(f"{override.input_line}: the choices of {group} have names; one that looks like {choice} needs quotes")
 
 
 @contextmanager

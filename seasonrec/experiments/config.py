@@ -64,7 +64,7 @@ class Eval:
     n_resamples: int = MISSING
     n_paired: int = MISSING
     reference: dict[str, Any] = MISSING
-    split: Any = None  # a mapping, or auto: looked at where weeks are known
+    split: Any = None  # a mapping, or auto
     rolling: Rolling | None = None
     n_selection: int | None = None
 
@@ -309,8 +309,13 @@ def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
             `_target_` that cannot be imported.
     """
     try:
-        for name in cfg.get("head", ()):  # a group that stands elsewhere in the config than its files do
-            raise ConfigError(f"head.{name}: the file that you choose for head/{name} lacks its first line, # @package model.heads.{name}")
+        for name in cfg.get("head") or ():  # a group that stands elsewhere in the config than its files do
+            raise ConfigError(
+                f"head.{name}: keys of a head are model.heads.{name}, and a file of group head/{name} begins with the line"
+                f" # @package model.heads.{name}"
+            )
+        if not isinstance(split := OmegaConf.select(cfg, "eval.split"), DictConfig | None) and split != "auto":
+            raise ConfigError(f"eval.split is {split}, wanted null, auto or e.g. {{validation: [44, 47], test: [48, 51]}}")
         if missing := sorted(OmegaConf.missing_keys(cfg)):
             needed = " ".join(f"{key}=..." for key in missing)
             raise ConfigError(f"{', '.join(missing)}: no value given; add {needed} to the command line or to a config file")

@@ -33,6 +33,7 @@ from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import HEADLINES, leaderboard
 from seasonrec.experiments.record import REFERENCE
 from seasonrec.own_code import digests, own_code
+from seasonrec.schema import DAY
 from seasonrec.seasons.calendar import Calendar
 from seasonrec.seasons.in_season import SeasonLabels
 
@@ -73,7 +74,7 @@ class Judge:
         if dataset.split == NO_WEEKS:
             raise ConfigError(f"{dataset.name} has no weeks, only an order: give it to `seasonrec evaluate protocol=leave_one_out`")
         self.dataset, self.folder, self.k, self.batch_size = dataset, folder, k, batch_size
-        # A week's fourth day is a date, whatever the shop's clocks say when it begins in Greenwich.
+        # A week's fourth day is a date, whatever the shop's clocks say in Greenwich: that of its noon, wherever weeks begin at midnight.
         self._calendar, self.n_resamples, self._n_paired, self._seed = replace(calendar, timezone="UTC"), n_resamples, n_paired, seed
         self.queries = {split: dataset.timeline.queries(dataset.split.weeks[split]) for split in SPLITS}
         self._tables: list[pl.DataFrame] = []
@@ -161,7 +162,7 @@ class Judge:
                 lists[split],
                 self.dataset.timeline,
                 self.labels,
-                holidays=self._calendar.windows(lists[split].queries.fourth_day),
+                holidays=self._calendar.windows(lists[split].queries.fourth_day + DAY // 2),
                 vectors=vectors,
                 platt=platt if split == "test" else None,
             )

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seasonrec.data.prepare import digest_of
 from seasonrec.errors import ConfigError, TrainingError
 from seasonrec.experiments.config import SCHEMAS, check_config
-from seasonrec.experiments.record import is_finished, plain_config, refuse_other_data, refuse_other_settings, tell_changed_code
+from seasonrec.experiments.record import is_finished, plain_config, read_record, refuse_other_data, refuse_other_settings, tell_changed_code
 from seasonrec.experiments.sweep.run import devices, wait_for
 from seasonrec.experiments.sweep.sweeper import flags_of, parsed
 from seasonrec.experiments.sweep.worker import error_of, started
@@ -62,7 +62,7 @@ class Job:
         refuse_other_settings(self.config, self.folder)
         if self.is_finished:
             refuse_other_data(self.folder, _digest(json.dumps(self.config["data"], sort_keys=True)))
-            tell_changed_code(self.folder)
+            tell_changed_code(self.folder, read_record(self.folder))
 
 
 def jobs_of(what: str, folder: Path, words: Sequence[str], seeds: Sequence[int], verb: str = "train") -> list[Job]:

@@ -84,7 +84,7 @@ class Recommender:
         """The final model of a run on data that are loaded already."""
         week = dataset.split.weeks["test"].start
         joint = joint_of(cfg, dataset, texts_of(cfg, dataset, week))
-        joint.model.to(device_of(cfg.trainer))
+        joint.model.to(device_of(cfg.trainer)).eval()
         load_weights(joint.model, run / FINAL / WEIGHTS)
         if joint.reranker is not None:
             joint.reranker.load(run / FINAL / TREES)

@@ -86,7 +86,7 @@ class RunRecord:
             refused.callback(self._lock.release)
             refuse_other_settings(config, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
             earlier = read_record(self.folder) if (self.folder / RECORD).exists() else {}
-            tell_changed_code(self.folder)
+            tell_changed_code(self.folder, earlier)
             refused.pop_all()
         self._peaks: list[float] = []  # of the open stages, outermost first
         self._error: BaseException | None = None
@@ -314,9 +314,13 @@ def refuse_other_settings(config: Mapping[str, Any], folder: str | Path) -> None
         )
 
 
-def tell_changed_code(folder: str | Path) -> None:
-    """A warning, if a folder holds a run of which code of the user's own has changed: what it has done is taken as it stands."""
-    if (Path(folder) / RECORD).exists() and (changed := changed_code(read_record(folder))):
+def tell_changed_code(folder: str | Path, record: Mapping[str, Any]) -> None:
+    """A warning, if code of the user's own has changed since a folder's run began: what it has done is taken as it stands.
+
+    Args:
+        record: of the run; an empty one says nothing.
+    """
+    if changed := changed_code(record):
         log.warning("%s: since this run %s changed; move it away to run it again", folder, " and ".join(changed))
 
 

@@ -82,7 +82,7 @@ def of_given(cfg: DictConfig, runs: Sequence[FinishedRun]) -> list[str]:
         return []
     of = lambda config: asked_of(config | {"seed": None, "data": {key: config["data"].get(key) for key in ("_target_", "level", "split")}})
     published = of(plain_config(compose(cfg.reproduce.verb, [*cfg.reproduce.words, *cfg.words])))
-    given, own = (", ".join(map(str, seeds)) for seeds in (sorted(run.seed for run in runs), cfg.reproduce.seeds))
+    given, own = (", ".join(map(str, seeds)) for seeds in (sorted(run.seed for run in runs), sorted(cfg.reproduce.seeds)))
     notes = [f"The runs given are of seed {given}; this result is found with seed {own}."] if given != own else []
     for run in runs:
         found = of(run.record["config"])

@@ -30,6 +30,7 @@ from seasonrec.experiments.record import (
     is_finished,
     moved,
     plain_config,
+    read_record,
     refuse_other_settings,
     tell_changed_code,
 )
@@ -149,7 +150,7 @@ def run_once(own: DictConfig, once: Callable[[DictConfig], Any]) -> None:
     folder = Path(own.paths.run)
     refuse_other_settings(plain_config(own), folder)
     if is_finished(folder):
-        tell_changed_code(folder)
+        tell_changed_code(folder, read_record(folder))
     else:
         log.info("cut-off %s: test weeks %d to %d", folder.name, *own.eval.split.test)
         once(own)

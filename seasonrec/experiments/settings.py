@@ -37,13 +37,17 @@ def settings_of(record: Record) -> dict[str, Any]:
     """Every value of a run's config that its results depend on beside data and seed, by its dotted key; modules of a user's own; and what
     the shop tells of its promotions, which another run of the same purchases may not have known.
     """
-    own, data = (record.get("code") or {}).get("own") or {}, record.get("data") or {}
-    plan = {"data.promotions": f"{_few(kinds)} ({data['digest'][:8]})"} if (kinds := data.get("promotion_kinds")) else {}
-    return {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)} | plan | own
+    own = (record.get("code") or {}).get("own") or {}
+    return {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)} | _plan_of(record) | own
 
 
-def _few(kinds: Sequence[str]) -> str:
-    return ", ".join(kinds) if len(kinds) <= N_SHOWN else f"{len(kinds)} kinds"
+def _plan_of(record: Record) -> dict[str, str]:
+    """What the shop told of its promotions, in short, by its key; nothing where it told nothing."""
+    data = record.get("data") or {}
+    if not (kinds := data.get("promotion_kinds")):
+        return {}
+    named = ", ".join(kinds) if len(kinds) <= N_SHOWN else f"{len(kinds)} kinds"
+    return {"data.promotions": f"{named} ({data['digest'][:8]})"}
 
 
 def asked_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def labels(records: Sequence[Record]) -> list[str]:
     Named are the words of the command lines in which they differ, with the value that each experiment has; where these do
     not tell all of them apart, the keys of their configs that do. Keys are as short as they can be.
     """
-    asked = [_asked(record, _words(records)) for record in records]
+    asked = [_asked(record, _words(records)) | _plan_of(record) for record in records]
     named = told_apart(asked)
     if len(set(named)) < len(named):
         named = told_apart([settings_of(record) for record in records])

@@ -1,6 +1,5 @@
 """What a head is: scores of a batch's candidates from one point of view. Heads do not know each other."""
 
-import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from seasonrec.bounds import misfit
+from seasonrec.bounds import misfit, parameters
 from seasonrec.data.batches import Batch
 from seasonrec.encoders.catalogue import Texts
 from seasonrec.errors import ConfigError
@@ -73,8 +72,8 @@ def made(what: str, factory: Callable[..., nn.Module], called: Collection[str], 
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ConfigError(f"{what} ({name}) was made without {' and '.join(given)}; give its config `_partial_: true`")
     _refuse_other_calls(f"{what} ({name}) is made", factory, given)
-    for wanted, takes in zip(given, inspect.signature(factory).parameters.values(), strict=False):
-        if takes.default is not takes.empty:
+    for wanted, takes in zip(given, parameters(factory), strict=False):
+        if takes.default not in (takes.empty, None) and takes.name != wanted:
             raise ConfigError(
                 f"{what} ({name}) is made with {' and '.join(given)}, and would take {wanted} for its {takes.name}={takes.default!r}: name"
                 f" {wanted} before it"

@@ -1,6 +1,7 @@
 """Prepared data are read back as long as nothing changed, and only then."""
 
 import importlib
+import linecache
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -61,24 +62,39 @@ def test_a_changed_source_or_option_is_read_anew(adapter, tmp_path, readings):
     assert len(readings) == 3
 
 
-def test_an_adapter_of_one_s_own_is_read_anew_when_its_code_has_changed(adapter, tmp_path, monkeypatch):
+OWN = """import its_reader
+from seasonrec.data.adapters.table import Table
+
+
+class Mine(Table):
+    def read(self):
+        return super().read()
+"""
+
+
+def test_an_adapter_of_one_s_own_is_read_anew_when_its_code_has_changed(adapter, tmp_path, monkeypatch, readings):
+    """Its class is a part of what the data are; what else is in its file and what it imports only of what was prepared."""
     monkeypatch.syspath_prepend(tmp_path)
-    code = "from seasonrec.data.adapters.table import Table\n\n\nclass Mine(Table):\n    def read(self):\n        return super().read()\n"
-    found = set()
-    for text in (code, code, code + "        # of other users\n"):
+    found = []
+    texts = [(OWN, ""), (OWN, ""), (OWN + "        # of other users\n", ""), (OWN + "\n\nclass Head:\n    d = 8\n", ""), (OWN, "n = 2")]
+    for text, helper in texts:
         (tmp_path / "its_adapter.py").write_text(text)
-        monkeypatch.delitem(sys.modules, "its_adapter", raising=False)
+        (tmp_path / "its_reader.py").write_text(helper)
+        for name in ("its_adapter", "its_reader"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
         importlib.invalidate_caches()
-        found.add(digest_of(importlib.import_module("its_adapter").Mine(path=adapter.path)))
-    assert len(found) == 2
+        linecache.clearcache()
+        mine = importlib.import_module("its_adapter").Mine(path=adapter.path, name="mine")
+        found.append((prepare(mine, tmp_path / "c").digest, len(readings)))
+    digests, n_readings = zip(*found, strict=True)
+    assert [digest == digests[0] for digest in digests] == [True, True, False, True, True]
+    assert n_readings == (1, 1, 2, 3, 4)
 
 
-def test_only_files_that_are_read_differently_than_before_have_another_digest(adapter, monkeypatch):
-    columns = {"user": "customer", "item": "sku", "time": "day"}
-    renamed = Table(path=adapter.path, columns=columns)
-    now = digest_of(adapter), digest_of(renamed)
-    monkeypatch.setattr(Table, "reading", None)
-    assert (digest_of(adapter) == now[0], digest_of(renamed) == now[1]) == (False, True)
+def test_only_what_is_read_differently_than_before_has_another_digest(adapter, monkeypatch):
+    now = digest_of(adapter), digest_of(CompleteJourney())
+    monkeypatch.delattr(Table, "READING")
+    assert (digest_of(adapter) == now[0], digest_of(CompleteJourney()) == now[1]) == (False, True)
 
 
 def test_the_digest_says_what_the_data_are_not_where_they_lie(adapter, tmp_path):

@@ -1,5 +1,7 @@
 """Lists on disk, and where the truth stands in them."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from seasonrec.errors import DataError
 from seasonrec.evaluation.lists import LISTS, Lists, read_lists, write_lists
 from seasonrec.evaluation.ranking import rank
+from seasonrec.schema import as_events
 
 
 @pytest.fixture
@@ -48,7 +51,8 @@ def test_the_order_of_rows_in_the_file_does_not_matter(shop, lists, tmp_path):
         (lambda frame: pl.concat([frame, frame.head(1)]), "stand once in each list"),
         (lambda frame: frame.with_columns(pl.col("rank") - 1), "ranks must begin at 1"),
         (lambda frame: frame.filter(pl.col("rank") != 2), r"^.*: \d+ lists leave a rank out; each begins at 1 and goes on to its end$"),
-        (lambda frame: frame.filter(pl.col("list") != "new"), "there is no list 'new'; rank for each query all, new, cold$"),
+        (lambda frame: _without_first(frame, "all"), r"^.*: 1 of \d+ queries have no list 'all'; rank for all of them$"),
+        (lambda frame: _without_first(frame, "new"), r"^.*: 1 of \d+ queries have no list 'new'; rank for all of them$"),
         (lambda frame: frame.with_columns(item_id=pl.lit("i999")), "not among the 130"),
         (lambda frame: frame.with_columns(list=pl.lit("best")), "not among the 3"),
     ],
@@ -58,6 +62,21 @@ def test_a_spoilt_file_is_refused(shop, lists, tmp_path, spoil, message):
     spoil(pl.read_parquet(tmp_path / "tied.parquet")).write_parquet(tmp_path / "spoilt.parquet")
     with pytest.raises(DataError, match=message):
         read_lists(tmp_path / "spoilt.parquet", shop)
+
+
+def _without_first(frame, name):
+    """Without a list of the first query."""
+    first = frame.select("user_id", "week").head(1).with_columns(list=pl.lit(name))
+    return frame.join(first, on=["user_id", "week", "list"], how="anti")
+
+
+def test_who_has_bought_the_whole_catalogue_needs_no_list_of_what_is_new(shop, lists, tmp_path):
+    write_lists(lists, shop, tmp_path / "tied.parquet")
+    frame = pl.read_parquet(tmp_path / "tied.parquet")
+    _without_first(frame, "new").write_parquet(tmp_path / "had_all.parquet")
+    bought = shop.items.select("item_id", user_id=pl.lit(frame["user_id"][0]), time=pl.lit(shop.start_of(frame["week"].min()) - 1))
+    had_all = replace(shop, events=as_events(pl.concat([shop.events, bought], how="diagonal_relaxed").sort("time"), "shop"))
+    assert (read_lists(tmp_path / "had_all.parquet", had_all).items[:, 1] < 0).all(-1).sum() == 1
 
 
 def test_a_user_and_week_that_are_no_query_are_refused(shop, lists, tmp_path):

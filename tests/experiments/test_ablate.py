@@ -197,7 +197,7 @@ def test_fewer_seeds_than_have_run_take_nothing_from_the_table(ablate, pretended
     ablate(tmp_path, "seed=0")
     assert pretended.calls == []
     assert (tmp_path / "ablation.csv").read_text() == before
-    assert "whole: the finished run of seed 1 is in the table too" in capsys.readouterr().err
+    assert "whole: what has finished with seed 1 is in the table too" in capsys.readouterr().err
 
 
 def test_a_further_seed_of_other_settings_is_left_out_of_the_table(ablate, pretended, capsys, tmp_path):

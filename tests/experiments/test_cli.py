@@ -350,21 +350,36 @@ def test_an_unknown_choice_says_the_nearest_one(capsys):
     assert "logger has no choice 'tensorbord'; did you mean 'tensorboard'?" in failure(capsys, "train", "logger=tensorbord")
 
 
-@pytest.mark.parametrize("word", ["mixer=null", "mixer=2"])
-def test_a_choice_that_is_no_name_says_which_there_are(capsys, word):
-    assert f"mixer has no choice '{word.partition('=')[2]}'; known are gated, " in failure(capsys, "train", word)
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("mixer=null", "mixer=null: mixer has no choice null; known are gated, paired, weighted"),
+        ("mixer=gated,null", "mixer=gated,null: mixer has no choice null; known are gated, paired, weighted"),
+        ("mixer=2024", "mixer=2024: the choices of mixer have names; one that looks like 2024 needs quotes"),
+    ],
+)
+def test_a_choice_that_is_no_name_is_an_error(capsys, word, said):
+    assert failure(capsys, "train", word) == f"error: {said}\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["trainer={max_epochs: 3}"], ["mixer='2024'"], ["hydra/launcher=null"], ["~mixer"], ["data=[a,b]"], ["seed=3"]]
+)
+def test_what_is_no_choice_of_ours_is_left_to_hydra(words):
+    assert cli.rewrite("train", words) == words
 
 
 def test_what_shows_a_config_takes_no_sweep(capsys):
     said = failure(capsys, "train", "seed=0,1", "mixer=gated", "--cfg", "job")
-    assert said == "error: seed=0,1: --cfg and --info show a single run; give seed one value\n"
+    assert said == "error: seed=0,1: --cfg shows a single run; give seed one value\n"
 
 
 def test_a_file_of_a_head_group_without_its_first_line_is_told_so(capsys, tmp_path):
     (tmp_path / "head/cf").mkdir(parents=True)
     (tmp_path / "head/cf/mine.yaml").write_text("{_target_: my_heads.Mine, _partial_: true}")
     said = failure(capsys, "train", "head/cf=mine", "--config-dir", str(tmp_path))
-    assert said == "error: head.cf: the file that you choose for head/cf lacks its first line, # @package model.heads.cf\n"
+    where = "keys of a head are model.heads.cf, and a file of group head/cf begins with the line # @package model.heads.cf"
+    assert said == f"error: head.cf: {where}\n"
 
 
 def test_an_unknown_group_says_the_nearest_one(capsys):

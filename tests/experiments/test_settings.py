@@ -98,6 +98,10 @@ def test_another_plan_of_the_shop_s_is_another_experiment():
     runs = [plan("a" * 32, None), plan("b" * 32, ["flyer"]), plan("c" * 32, [*"flyer"])]
     assert len({repr(settings_of(run)) for run in runs}) == 3
     assert settings_of(record() | seen()) == settings_of(record() | seen(digest="d" * 32))
+    for run, lr in zip(runs, (0.1, 0.2, 0.2), strict=True):
+        run["config"], run["overrides"] = run["config"] | {"optim": {"lr": lr}}, [f"optim.lr={lr}"]
+    assert labels(runs)[1:] == ["lr=0.2, promotions=flyer (bbbbbbbb)", "lr=0.2, promotions=5 kinds (cccccccc)"]
+    runs = [plan("a" * 32, None), plan("b" * 32, ["flyer"]), plan("c" * 32, [*"flyer"])]
     assert labels(runs) == ["promotions=none", "promotions=flyer (bbbbbbbb)", "promotions=5 kinds (cccccccc)"]
 
 

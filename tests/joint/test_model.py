@@ -349,6 +349,17 @@ def test_a_part_of_the_mixer_s_own_counts(small_shop):
     assert model(small_shop.batch()).total.eq(1).all()
 
 
+def test_sizes_may_have_a_default(small_shop):
+    class Mine(torch.nn.Identity):
+        def __init__(self, sizes=None, d=8):
+            super().__init__()
+
+        def forward(self, batch, texts):
+            return batch.similar
+
+    JointModel(small_shop.texts, small_shop.sizes, {"seasonal": Mine}, Weighted)
+
+
 @pytest.mark.parametrize(
     ("head", "message"),
     [

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import polars as pl
 
@@ -65,6 +65,8 @@ class Table:
         DataError: an option that names something unknown.
     """
 
+    READING: ClassVar[int] = 2  # since duplicates are told apart by what stands in the file, whatever its columns are called
+
     path: str
     columns: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_COLUMNS))
     items: Mapping[str, Any] | None = None
@@ -103,14 +105,6 @@ class Table:
                 )
         if missing := [role for role in REQUIRED if not self.columns.get(role)]:
             raise DataError(f"data.columns: {missing} not named, got {dict(self.columns)}; name the file's column for each")
-
-    @property
-    def reading(self) -> int | None:
-        """A part of the digest, raised whenever files would be read differently.
-
-        2: duplicates are told apart by what stands in the file. Where its columns have names of their own, they always were.
-        """
-        return 2 if {*self.columns.values()} & {ROLES[role] for role in self.columns} else None
 
     def sources(self) -> Mapping[str, Path]:
         """The file of purchases, and those of items, users and promotions if they are named."""

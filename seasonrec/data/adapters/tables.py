@@ -70,14 +70,14 @@ class Tables:
             week_zero: int64 seconds UTC; None for the midnight before the first event.
 
         Raises:
-            DataError: no such split; it says what cleaning dropped, for that may be why.
+            DataError: no such split; of too few weeks it says what cleaning dropped, for that may be why.
         """
         start = midnight_of_first(self.events) if week_zero is None else week_zero
         try:
             return {**self.fields(), "split": split_of(split, self.events, start), "week_zero": start}
         except DataError as error:
-            dropped = ", ".join(f"{n:,} {step}" for step, n in self.cleaning if n)
-            raise DataError(f"{error}{f'; cleaning dropped {dropped} of the file' * bool(dropped)}") from error
+            dropped = ", ".join(f"{n:,} rows as {step}" for step, n in self.cleaning if n)
+            raise DataError(f"{error}; cleaning dropped {dropped}" if split == "auto" and dropped else str(error)) from error
 
 
 def tables(

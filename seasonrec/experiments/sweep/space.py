@@ -117,7 +117,7 @@ class Space:
     @property
     def choices(self) -> dict[str, Sequence[Any]]:
         """What each parameter may be that is one of several values, by its key."""
-        innermost = {key: each.of if isinstance(each, Conditional) else each for key, each in self.parameters.items()}
+        innermost = {key: _innermost(each) for key, each in self.parameters.items()}
         return {key: each.choices for key, each in innermost.items() if isinstance(each, CategoricalDistribution)}
 
     def draw(self, trial: Trial) -> Values:
@@ -223,6 +223,10 @@ def _(parameter: Simplex, key: str, values: Values) -> dict[str, Any]:
 @known.register
 def _(parameter: Conditional, key: str, values: Values) -> dict[str, Any]:
     return known(parameter.of, key, values) if parameter.holds(values) else {}
+
+
+def _innermost(parameter: Any) -> Any:
+    return _innermost(parameter.of) if isinstance(parameter, Conditional) else parameter
 
 
 def _uniform(key: str) -> str:

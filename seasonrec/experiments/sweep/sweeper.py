@@ -56,8 +56,9 @@ class StudySweeper(Sweeper):
         space = Space(instantiate(task.sweep.space, _convert_="all"))
         keys, groups = space.keys, config.hydra.runtime.choices
         refuse_unknown(keys, task, groups)
-        options = context.config_loader.get_group_options
-        refuse_unknown_choices({group: (found, options(group)) for group, found in space.choices.items() if group in groups})
+        if not any(word.startswith("hydra.searchpath=") for word in config.hydra.overrides.hydra):  # where else there may be more
+            searched = {group: choices for group, choices in space.choices.items() if group in groups}
+            refuse_unknown_choices(searched, context.config_loader)
         words = shared_words(arguments, keys)
         _log_to(config, Path(task.sweep.folder))
         return run_study(task, words, flags_of(config), dict(config.hydra.runtime.choices))
@@ -110,19 +111,22 @@ def refuse_unknown(keys: Sequence[str], cfg: DictConfig, groups: Container[str])
             raise ConfigError(f"sweep.space: a trial cannot set {key}, which is not in the config; {nearest(key, known)}")
 
 
-def refuse_unknown_choices(groups: Mapping[str, tuple[Sequence[Any], Sequence[str]]]) -> None:
+def refuse_unknown_choices(groups: Mapping[str, Sequence[Any]], loader: Any) -> None:
     """Nothing, if each config group that a study searches has the choices that it may draw.
 
     Args:
-        groups: by its name what is searched and what there is.
+        groups: what is searched, by the group's name.
+        loader: Hydra's, of configs.
 
     Raises:
         ConfigError: one of them is missing.
     """
-    for group, (searched, there_are) in groups.items():
-        for choice in searched:
-            if choice not in there_are:
-                raise ConfigError(f"sweep.space.{group}: there is no choice {choice!r}; {nearest(str(choice), there_are)}")
+    for group, choices in groups.items():
+        for choice in choices:
+            if not loader.repository.config_exists(f"{group}/{choice}"):
+                raise ConfigError(
+                    f"sweep.space.{group}: there is no choice {choice!r}; {nearest(str(choice), loader.get_group_options(group))}"
+                )
 
 
 def parsed(words: Sequence[str]) -> list[Override]:

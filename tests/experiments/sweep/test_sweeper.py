@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
@@ -22,7 +23,7 @@ from seasonrec.experiments.sweep import worker
 from seasonrec.experiments.sweep.best import command_of
 from seasonrec.experiments.sweep.run import devices, shared_out
 from seasonrec.experiments.sweep.study import FOLDER, Plan
-from seasonrec.experiments.sweep.sweeper import refuse_unknown, refuse_unknown_choices, shared_words
+from seasonrec.experiments.sweep.sweeper import refuse_unknown, shared_words
 
 QUICK = ["sweep=loss_weights", "sweep.n_trials=3", "sweep/pruner=none", "sweep.sampler.n_startup_trials=1"]
 STUDY = Path("outputs/sweep/loss_weights")
@@ -190,10 +191,23 @@ def test_a_key_that_is_not_in_the_config_is_an_error(composed, keys, message):
         refuse_unknown(keys, composed(), ["mixer", "head/cf"])
 
 
-def test_a_searched_group_has_the_choices_that_may_be_drawn():
-    refuse_unknown_choices({"mixer": (["gated"], ["gated", "paired"]), "head/cf": ([], ["default"])})
-    with pytest.raises(ConfigError, match=r"^sweep\.space\.mixer: there is no choice 'gatet'; did you mean 'gated'\?$"):
-        refuse_unknown_choices({"mixer": (["paired", "gatet"], ["gated", "paired"])})
+@pytest.mark.parametrize(
+    ("group", "choices", "message"),
+    [
+        ("mixer", "gated,gatet", "sweep.space.mixer: there is no choice 'gatet'; did you mean 'gated'?"),
+        ("experiment", "complete_journey,best/complete_journey", ""),
+        ("mixer", "gated,mine/flat", ""),
+    ],
+)
+def test_a_searched_group_has_the_choices_that_may_be_drawn(command, stand_in, capsys, tmp_path, group, choices, message):
+    """Also of those in folders below it, and those of the user's own."""
+    (tmp_path / "mixer/mine").mkdir(parents=True)
+    (tmp_path / "mixer/mine/flat.yaml").write_text("{_target_: seasonrec.joint.mixer.Weighted, _partial_: true}")
+    space = f"+sweep.space.{group}={{_target_: optuna.distributions.CategoricalDistribution, choices: [{choices}]}}"
+    with pytest.raises(SystemExit) if message else nullcontext():
+        command("sweep", "sweep=loss_weights", space, f"sweep.folder={tmp_path / 'study'}", "--config-dir", str(tmp_path))
+    assert message in capsys.readouterr().err
+    assert bool(calls(stand_in)) == (not message)
 
 
 def test_keys_of_the_config_groups_and_new_ones_may_be_searched(composed):

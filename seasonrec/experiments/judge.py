@@ -74,7 +74,7 @@ class Judge:
         if dataset.split == NO_WEEKS:
             raise ConfigError(f"{dataset.name} has no weeks, only an order: give it to `seasonrec evaluate protocol=leave_one_out`")
         self.dataset, self.folder, self.k, self.batch_size = dataset, folder, k, batch_size
-        # A week's fourth day is a date, whatever the shop's clocks say in Greenwich: that of its noon, wherever weeks begin at midnight.
+        # A week's fourth day is a date: that of its noon in Greenwich, where weeks begin at any midnight, and no shop's clocks move it.
         self._calendar, self.n_resamples, self._n_paired, self._seed = replace(calendar, timezone="UTC"), n_resamples, n_paired, seed
         self.queries = {split: dataset.timeline.queries(dataset.split.weeks[split]) for split in SPLITS}
         self._tables: list[pl.DataFrame] = []

@@ -77,7 +77,9 @@ class Tables:
             return {**self.fields(), "split": split_of(split, self.events, start), "week_zero": start}
         except DataError as error:
             dropped = ", ".join(f"{n:,} rows as {step}" for step, n in self.cleaning if n)
-            raise DataError(f"{error}; cleaning dropped {dropped}" if split == "auto" and dropped else str(error)) from error
+            if split != "auto" or not dropped:
+                raise
+            raise DataError(f"{error}; cleaning dropped {dropped}") from error
 
 
 def tables(

@@ -37,9 +37,13 @@ def misfit(function: Callable, *given: Any, **named: Any) -> TypeError | None:
     return None
 
 
-def parameters(function: Callable) -> list[inspect.Parameter]:
-    """What a call takes; nothing of the few built-in ones that do not say."""
+def parameters(function: Callable, *, follow_wrapped: bool = True) -> list[inspect.Parameter] | None:
+    """What a call takes; None for the few built-in ones that do not say.
+
+    Args:
+        follow_wrapped: of a decorated function what it wraps takes, rather than what it takes itself.
+    """
     try:
-        return list(inspect.signature(function, follow_wrapped=False).parameters.values())
+        return list(inspect.signature(function, follow_wrapped=follow_wrapped).parameters.values())
     except ValueError:
-        return []
+        return None

@@ -328,16 +328,15 @@ def _refuse_no_name(override: "Override") -> None:
     """Nothing, if a config group is given choices by their names; Hydra has a traceback for `mixer=null`."""
     from hydra.core.override_parser.types import ChoiceSweep
 
-    group = override.key_or_group
-    if override.is_delete() or group.startswith("hydra") or group not in groups():
+    group, value = override.key_or_group, override.value()
+    known = [path.stem for path in (conf_dir() / group).glob("*.yaml")]
+    if override.is_delete() or group.startswith("hydra") or not known:
         return
-    value = override.value()
     for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
         if choice is None:
             from seasonrec.experiments.config import nearest
 
-            known = nearest("null", (path.stem for path in (conf_dir() / group).glob("*.yaml")))
-            raise ConfigError(f"{override.input_line}: {group} has no choice null; {known}")
+            raise ConfigError(f"{override.input_line}: {group} has no choice null; {nearest('null', known)}")
         if isinstance(choice, bool | int | float):
             raise ConfigError(f"{override.input_line}: the choices of {group} have names; one that looks like {choice} needs quotes")
 

@@ -4,7 +4,6 @@ Hydra refuses unknown keys on the command line but takes any key from a file. He
 plain keys by a typed schema, the keys of a constructor call (`_target_`) by the signature of what it calls.
 """
 
-import inspect
 import pkgutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any, Final
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from seasonrec.bounds import bounded
+from seasonrec.bounds import bounded, parameters
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.slices import SLICES
 from seasonrec.experiments.record import JOINT, REFERENCE, TUNED
@@ -412,18 +411,17 @@ def _(node: list, path: str = "") -> None:
 
 def _check_call(node: Mapping[str, Any], path: str) -> None:
     target = node["_target_"]
-    parameters = _parameters(resolve(target, path))
-    if parameters is None:
+    if (takes := parameters(resolve(target, path))) is None:
         return
     given = {str(key) for key in node} - HYDRA_KEYS
-    named = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
-    if not any(each.kind == each.VAR_KEYWORD for each in parameters):
+    named = {each.name for each in takes if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    if not any(each.kind == each.VAR_KEYWORD for each in takes):
         for name in sorted(given - named):
             raise ConfigError(f"{path}.{name}: {target} takes no argument {name!r}; {nearest(name, named)}")
     # A partial call is finished by the builder, positional arguments are counted by Python itself.
     if node.get("_partial_") or node.get("_args_"):
         return
-    for each in parameters:
+    for each in takes:
         if each.name in named - given and each.default is each.empty:
             raise ConfigError(
                 f"{path}: {target} needs the argument {each.name!r}; add {path}.{each.name}, or `_partial_: true` if it is given later"
@@ -478,11 +476,3 @@ def _needs(target: str) -> str:
 
 def _install(package: str) -> str:
     return f"; pip install 'seasonrec[{EXTRAS[package]}]'"
-
-
-def _parameters(target: Callable) -> list[inspect.Parameter] | None:
-    """What a call takes; None for the few built-in ones that do not say."""
-    try:
-        return list(inspect.signature(target).parameters.values())
-    except ValueError:
-        return None

@@ -72,8 +72,8 @@ def made(what: str, factory: Callable[..., nn.Module], called: Collection[str], 
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ConfigError(f"{what} ({name}) was made without {' and '.join(given)}; give its config `_partial_: true`")
     _refuse_other_calls(f"{what} ({name}) is made", factory, given)
-    for wanted, takes in zip(given, parameters(factory), strict=False):
-        if takes.default not in (takes.empty, None) and takes.name != wanted:
+    for wanted, takes in zip(given, parameters(factory, follow_wrapped=False) or (), strict=False):
+        if takes.default is not takes.empty and takes.default is not None and takes.name != wanted:  # a default may be a tensor
             raise ConfigError(
                 f"{what} ({name}) is made with {' and '.join(given)}, and would take {wanted} for its {takes.name}={takes.default!r}: name"
                 f" {wanted} before it"

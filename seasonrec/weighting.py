@@ -227,8 +227,13 @@ class TaskGradients:
 
     @classmethod
     def of(cls, terms: Sequence[Tensor], parameters: Sequence[Tensor]) -> "TaskGradients":
-        """Those of terms that were computed together; one backward pass for each."""
-        of_task = [mean_gradients(torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)) for term in terms]
+        """Those of terms that were computed together; one backward pass for each that anything learns from."""
+        of_task = [
+            mean_gradients(torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True))
+            if term.requires_grad
+            else (None,) * len(parameters)
+            for term in terms
+        ]
         return cls(parameters, list(zip(*of_task, strict=True)))
 
     @property

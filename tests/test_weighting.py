@@ -142,6 +142,15 @@ def test_pcgrad_leaves_alone_what_one_task_alone_reaches():
     assert (shared.grad.tolist(), own.grad.tolist()) == ([0.5, 1.5], [1, 0])
 
 
+@pytest.mark.parametrize("weighting", [PCGrad, GradNorm])
+def test_a_task_that_nothing_learns_from_has_no_part_in_the_gradient(weighting):
+    x = torch.zeros(2, requires_grad=True)
+    loss = weighting(EQUAL)({"one": 3 * x[0] + 2 * x[1] + 1, "other": torch.tensor(5.0)}, [x])
+    assert loss.item() == 6
+    loss.backward()
+    assert x.grad.tolist() == [3, 2]
+
+
 def test_dynamic_weights_follow_the_ratios_of_epoch_means():
     weighting = DynamicWeightAverage({"one": 1.0, "other": 0.5}, temperature=2)
     epochs = [[(5, 4), (3, 4)], [(1, 3), (3, 5)], [(9, 9)], [(9, 9)]]  # means (4, 4), (2, 4), (9, 9)

@@ -265,8 +265,11 @@ def is_causal(backbone: nn.Module) -> bool:
 
 def longest(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """The greatest number of tokens that model and tokenizer take."""
-    positions = getattr(backbone.config.get_text_config(), "max_position_embeddings", None)
-    return min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
+    positions = getattr(backbone.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+    # RoBERTa's and MPNet's kind number positions from the one after that of padding.
+    tables = [module for name, module in backbone.named_modules() if isinstance(module, nn.Embedding) and "position" in name]
+    taken = max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
+    return min(tokenizer.model_max_length, positions - taken)
 
 
 def _set_dropout(config: PretrainedConfig, probability: float) -> None:

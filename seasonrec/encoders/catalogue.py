@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from seasonrec.bounds import bounded
 from seasonrec.encoders.encoder import TextEncoder
 from seasonrec.encoders.neighbours import Neighbours
 from seasonrec.encoders.prefix_cache import Prefix
@@ -109,7 +110,7 @@ class CatalogueTexts(nn.Module):
         progress: Callable[[int], None] | None = None,
     ):
         super().__init__()
-        self.encoder, self.n_fresh, self.pretrained = encoder, n_fresh, encoder.digest()
+        self.encoder, self.n_fresh, self.pretrained = encoder, bounded("model.n_fresh_texts", n_fresh, 0), encoder.digest()
         # The last user is row -1: a user of whom nothing is known. Texts of items come first, those of users alone after them.
         of_items = sorted({*item_texts})
         self._n_of_items, self._texts = len(of_items), [*of_items, *sorted({*user_texts, ""} - {*of_items})]

@@ -70,7 +70,8 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.backbone, self.tokenizer, self.options = backbone, tokenizer, options
         self.pad_id = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
-        least, most = tokenizer.num_special_tokens_to_add() + 1, backbones.longest(backbone, tokenizer)
+        n_before = len(tokenizer(options.prefix, add_special_tokens=False)["input_ids"])
+        least, most = tokenizer.num_special_tokens_to_add() + n_before + 1, backbones.longest(backbone, tokenizer)
         if not least <= options.max_length <= most:
             raise ConfigError(f"encoder.max_length is {options.max_length}, wanted {least} to {most} for {type(backbone).__name__}")
         if options.pooling == "cls" and backbones.is_causal(backbone):
@@ -465,4 +466,6 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> object:
     if not tokenizer.is_fast:
         return [type(tokenizer).__name__, tokenizer.get_vocab()]
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
-    return {key: value for key, value in rules.items() if key not in ("padding", "truncation")}
+    kept = {key: value for key, value in rules.items() if key not in ("padding", "truncation")}
+    # Said only where it is not the usual one, so that vectors kept before still count.
+    return kept if tokenizer.truncation_side == "right" else kept | {"truncation_side": tokenizer.truncation_side}

@@ -15,6 +15,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file, save_file
@@ -24,6 +25,7 @@ from seasonrec.errors import DataError
 from seasonrec.evaluation.selection import METRIC, EpochScores
 from seasonrec.experiments.build import Joint
 from seasonrec.experiments.devices import device_of, is_sharded
+from seasonrec.experiments.record import moved
 from seasonrec.joint.datamodule import QueryData
 from seasonrec.joint.model import JointModel
 from seasonrec.joint.module import FreshTexts, JointModule
@@ -34,6 +36,7 @@ WEIGHTS, TREES, DONE, LOSSES, LAST = "model.safetensors", "reranker.json", "fit.
 EPOCHS: Final = ("whole", "best")  # what `epochs` may say
 ENCODER: Final = "encoder.safetensors"  # what the encoder has learnt, e.g. an adapter, alone: `TextEncoder` loads it onto its base
 OF_ENCODER: Final = "texts.encoder."
+NOT_STOPPED: Final = EarlyStoppingReason.NOT_STOPPED
 # What Lightning warns of here is meant to be so; these are the beginnings of its messages.
 EXPECTED: Final = (
     r"Found \d+ module\(s\) in eval mode",  # the frozen part of the encoder
@@ -77,7 +80,7 @@ class LossLog(Callback):
         """Keeps the rows of the epochs that are done."""
         self._step = trainer.global_step
         rows = list(csv.reader(self._path.open())) if self._path.exists() else []
-        kept = [row for row in rows[1:] if int(row[1]) < trainer.current_epoch]
+        kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[1]) < trainer.current_epoch]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("w", newline="") as file:
             csv.writer(file).writerows([("fit", "epoch", "step", "name", "value"), *kept])
@@ -109,12 +112,31 @@ class WithoutPretrained(Callback):
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name not in self._frozen}
 
 
+class Moved(Callback):
+    """Lets a resumed fit find its checkpoints where its folder is now.
+
+    Args:
+        folder: of the fit.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = str(folder.resolve())
+
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint) -> None:
+        """Before the callbacks are given their states, in which paths are absolute."""
+        states = checkpoint["callbacks"]
+        for name, state in states.items():
+            if isinstance(state, dict) and state.get("dirpath"):
+                states[name] = moved(state, state["dirpath"], self._folder)
+
+
 class StayStopped(Callback):
     """Ends a resumed fit at once if early stopping had ended it before it was interrupted."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """The checkpoint says in which epoch it stopped, but Lightning goes on."""
-        trainer.should_stop = any(isinstance(c, EarlyStopping) and c.stopped_epoch > 0 for c in trainer.early_stopping_callbacks)
+        """The checkpoint says why it stopped, but Lightning goes on."""
+        stopped = [isinstance(c, EarlyStopping) and c.stopping_reason != NOT_STOPPED for c in trainer.early_stopping_callbacks]
+        trainer.should_stop = any(stopped)
 
 
 @dataclass(frozen=True)
@@ -232,7 +254,8 @@ class Fit:
                 # And its own last.ckpt would be the last best one.
                 callback.dirpath, callback.save_last = str(self.folder.resolve()), False
         fresh = FreshTexts(**cfg.model.get("refresh_texts", {}))
-        first = [WithoutPretrained(), LossLog(self.folder / LOSSES, self.name), fresh, *([WholeModel()] if is_sharded(cfg.trainer) else [])]
+        whole = [WholeModel()] if is_sharded(cfg.trainer) else []
+        first = [Moved(self.folder), WithoutPretrained(), LossLog(self.folder / LOSSES, self.name), fresh, *whole]
         last = ModelCheckpoint(self.folder, LAST.removesuffix(".ckpt"), enable_version_counter=False)  # knows the best one: comes after
         measured = [self.selection, *self.watchers] if self.selection else []
         if self._chooses(cfg):
@@ -258,7 +281,8 @@ def save_weights(model: JointModel, path: Path, checkpoint: str = "") -> None:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         of_model = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
         model.load_state_dict(of_model, strict=False)
-    state = {name: value.contiguous() for name, value in learnt(model).items()}
+    # Copies: what a head has under two names, e.g. one table of items for both sides, is written under both.
+    state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in learnt(model).items()}
     save_file({name: value for name, value in state.items() if not name.startswith(OF_ENCODER)}, path)
     if of_encoder := {name.removeprefix(OF_ENCODER): value for name, value in state.items() if name.startswith(OF_ENCODER)}:
         save_file(of_encoder, path.with_name(ENCODER))

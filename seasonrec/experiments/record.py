@@ -58,7 +58,7 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
 _WHOLE: Final = ("k", "n_queries", "epoch", "step", "week", "week_of_year", "rank")
 _TEXT: Final = ("method", "split", "slice", "metric", "other", "fit", "name", "date", "item_id", "text", "user_id", "season")
 _SECRET: Final = re.compile(r"^token$|(?:^|_)(?:api_?key|password|secret|credentials?|(?:access|auth|api|hf)_token)$", re.IGNORECASE)
-_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")
+_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)(?!\d+/)\S+@")  # up to the last @, which hosts have none of; a port is no password
 _MASK: Final = "***"
 
 
@@ -84,7 +84,7 @@ class RunRecord:
         self._lock = locked(self.folder, "give this one a folder of its own, hydra.run.dir=...")
         with ExitStack() as refused:
             refused.callback(self._lock.release)
-            refuse_other_settings(config, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
+            refuse_other_settings(written, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
             earlier = read_record(self.folder) if (self.folder / RECORD).exists() else {}
             tell_changed_code(self.folder, earlier)
             refused.pop_all()
@@ -307,7 +307,7 @@ def refuse_other_settings(config: Mapping[str, Any], folder: str | Path) -> None
     """
     if not (Path(folder) / RECORD).exists():
         return
-    wanted, found = asked_of(config), asked_of(read_record(folder)["config"])
+    wanted, found = asked_of(_masked(config)), asked_of(read_record(folder)["config"])
     if other := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
         raise ConfigError(
             f"{folder}: the run there has other settings ({', '.join(other[:4])}); name another folder, or move that one away"
@@ -391,13 +391,13 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def moved(value: Any, old: str, new: str) -> Any:
-    """A plain config's values, where paths within one folder are within another: a run logs where it is now, not where it began.
+    """Plain values, where paths within one folder are within another: a run logs where it is now, not where it began.
 
     Args:
         old, new: absolute paths; of an old one that is not, nothing is known to lie within it.
     """
     if isinstance(value, dict):
-        return {key: moved(part, old, new) for key, part in value.items()}
+        return {moved(key, old, new): moved(part, old, new) for key, part in value.items()}
     if isinstance(value, list):
         return [moved(part, old, new) for part in value]
     within = isinstance(value, str) and Path(old).is_absolute() and Path(value).is_relative_to(old)
@@ -413,8 +413,20 @@ def _masked(value: Any) -> Any:
 
 
 def _masked_word(word: str) -> str:
-    key, equals, _ = word.partition("=")
-    return f"{key}={_MASK}" if equals and _SECRET.search(key.rpartition(".")[2]) else without_password(word)
+    key, equals, value = word.partition("=")
+    names = [key.lstrip("+~").rpartition(".")[2], *(re.findall(r"(\w+)[\"']?\s*:", value) if value[:1] in ("{", "[") else [])]
+    return f"{key}={_MASK}" if equals and any(map(_SECRET.search, names)) else without_password(word)
+
+
+def hidden(config: Mapping[str, Any]) -> list[str]:
+    """The keys of a recorded config whose values are secrets, which a record does not keep, with dots."""
+    found = []
+    for key, part in config.items():
+        if isinstance(part, Mapping):
+            found += [f"{key}.{inner}" for inner in hidden(part)]
+        elif isinstance(part, str) and _MASK in part:
+            found.append(key)
+    return found
 
 
 def without_password(text: str) -> str:

@@ -39,7 +39,7 @@ from seasonrec.experiments.judge import SPLITS, Judge
 from seasonrec.experiments.judge_ratings import RatingJudge, judge_rating_baselines
 from seasonrec.experiments.ranks import Ranks, follow, follows
 from seasonrec.experiments.recommender import FITS, Recommender, unchanged
-from seasonrec.experiments.record import JOINT, PRUNED, REFERENCE, RunRecord, moved, plain_config, read_record
+from seasonrec.experiments.record import JOINT, PRUNED, REFERENCE, RunRecord, hidden, moved, plain_config, read_record
 from seasonrec.experiments.report import write_ratings, write_report
 from seasonrec.experiments.rolling import roll
 from seasonrec.experiments.shared_encoder import describe, judge_tuned
@@ -80,15 +80,20 @@ def resumed(cfg: DictConfig) -> DictConfig:
     """The configuration of an interrupted run, which goes on as it began.
 
     Raises:
-        ConfigError: the command line asks for anything else too.
+        ConfigError: the command line asks for anything else too, or lacks a secret, which a record does not keep.
         DataError: the folder has no record of a run, or its data are not where they lay.
     """
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    if others := [word for word in words if not word.startswith("resume=")]:
-        raise ConfigError(f"resume={cfg.resume}: an interrupted run goes on with its own configuration; leave out {' '.join(others)}")
     config, folder = read_record(cfg.resume)["config"], str(Path(cfg.resume).resolve())
+    secrets = hidden(config)
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    if others := [word for word in words if word.partition("=")[0].lstrip("+") not in ("resume", *secrets)]:
+        raise ConfigError(f"resume={cfg.resume}: an interrupted run goes on with its own configuration; leave out {' '.join(others)}")
     own = OmegaConf.create(moved(config, config["paths"]["run"], folder))
     own.resume, own.paths.run = cfg.resume, folder
+    for key in secrets:
+        if (value := OmegaConf.select(cfg, key)) is None:
+            raise ConfigError(f"resume={cfg.resume}: a run's record keeps no secrets; give ++{key}=... again")
+        OmegaConf.update(own, key, value)
     try:  # before the record is opened: that a file is not found is no failure of the run
         instantiate(own.data).sources()
     except DataError as error:

@@ -7,6 +7,7 @@ import torch
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.encoder import TextEncoder
 from seasonrec.encoders.finetune import FrozenBottom
+from seasonrec.errors import ConfigError
 
 ITEMS = ["red mug", "green candle", "", "red mug", "blue egg", "green candle", "apple tree"]
 USERS = ["likes red", "", "red mug"]
@@ -99,6 +100,11 @@ def test_all_candidates_lend_gradients_where_there_is_room(word_encoder, n_fresh
     step = texts("summer", torch.tensor([4, 4, 0, 3]), None if candidates is None else torch.tensor(candidates))
     assert (fresh_texts(texts, step.vectors) if n_fresh else set()) == expected
     assert step.vectors.requires_grad == bool(n_fresh)
+
+
+def test_fewer_than_no_texts_to_learn_from_are_refused(word_encoder):
+    with pytest.raises(ConfigError, match=r"model\.n_fresh_texts is -1, wanted at least 0"):
+        texts_of(word_encoder(), n_fresh=-1)
 
 
 @pytest.mark.parametrize("n_fresh", [1, 2, 50])

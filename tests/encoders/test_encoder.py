@@ -1,5 +1,6 @@
 """Vectors against the backbone asked text by text, and MiniLM's against those of sentence-transformers."""
 
+import json
 import logging
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from encoders.conftest import SHAPE, tokenizer_of
 from safetensors.numpy import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
 from seasonrec.encoders.backbone import locate
 from seasonrec.encoders.encoder import TextEncoder, multiplies_bfloat16
@@ -250,6 +253,15 @@ def test_the_digest_does_not_depend_on_what_was_tokenised(bert):
     assert bert.digest() == before
 
 
+def test_texts_cut_on_the_left_are_other_texts(tiny_bert, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "left")
+    options = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(options | {"truncation_side": "left"}))
+    right, left = (TextEncoder.load(str(each), max_length=4) for each in (tiny_bert, folder))
+    right.encode(text := ["red green blue apple"], cache=tmp_path / "cache")
+    np.testing.assert_allclose(left.encode(text, cache=tmp_path / "cache"), left.encode(["blue apple"]), rtol=1e-5, atol=1e-6)
+
+
 def test_texts_of_a_damaged_shard_are_encoded_again(bert, tmp_path, runs, caplog):
     expected = bert.encode(TEXTS, cache=tmp_path)
     (shard,) = tmp_path.rglob("*.safetensors")
@@ -360,11 +372,22 @@ def test_sizes_are_those_of_the_model(bert, gpt2):
         ({"vectors": "int4"}, "encoder.vectors is 'int4', wanted one of float32, bfloat16, int8"),
         ({"max_length": 65}, "encoder.max_length is 65, wanted 3 to 64 for BertModel"),
         ({"max_length": 2}, "encoder.max_length is 2, wanted 3 to 64 for BertModel"),
+        ({"max_length": 4, "prefix": "red mug "}, "encoder.max_length is 4, wanted 5 to 64 for BertModel"),
     ],
 )
 def test_options_that_do_not_fit_are_errors(tiny_bert, options, message):
     with pytest.raises(ConfigError, match=message):
         TextEncoder.load(str(tiny_bert), **options)
+
+
+def test_positions_that_a_model_keeps_for_padding_are_not_counted(tmp_path):
+    RobertaModel(RobertaConfig(**SHAPE, max_position_embeddings=12, pad_token_id=1)).save_pretrained(tmp_path)
+    specials = ["[UNK]", "[PAD]", "[CLS]", "[SEP]"]
+    names = dict(zip(("unk_token", "pad_token", "cls_token", "sep_token"), specials, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer_of(specials, marked=True), **names).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"encoder\.max_length is 11, wanted 3 to 10 for RobertaModel"):  # its positions begin at 2
+        TextEncoder.load(str(tmp_path), max_length=11)
+    assert np.isfinite(TextEncoder.load(str(tmp_path), max_length=10).encode(["red " * 20])).all()
 
 
 def test_the_first_token_of_a_causal_model_is_refused(tiny_gpt2):

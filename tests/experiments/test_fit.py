@@ -1,5 +1,6 @@
 """One fit of the small shop: which weights it ends with, and how it goes on after an interruption."""
 
+import shutil
 import signal
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytorch_lightning as lightning
 import torch
 from omegaconf import open_dict
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from seasonrec.errors import DataError, TrainingError
 from seasonrec.evaluation.evaluate import evaluate
@@ -223,13 +225,53 @@ def test_a_fit_that_is_resumed_from_another_folder_remembers_its_best_epoch(cfg,
     assert same(learnt(resumed.joint.model), scripted.learnt[0])
 
 
-def test_a_fit_that_was_interrupted_after_it_had_stopped_early_stays_stopped(composed, joint, selection_fit, tmp_path):
-    cfg = composed(SHORT, "callbacks.early_stopping.patience=1", "trainer.max_epochs=5")
-    interrupted(selection_fit(joint(SHORT), tmp_path, scripted := Scripted(3.0, 1.0)), cfg, "end")
-    resumed = selection_fit(joint(SHORT), tmp_path, Scripted(3.0, 1.0, 9.0, 9.0, 9.0))
+def test_a_fit_whose_folder_was_moved_remembers_its_best_epoch(cfg, joint, selection_fit, tmp_path):
+    interrupted(selection_fit(joint(SHORT), tmp_path / "fit", scripted := Scripted(3.0, 1.0, 2.0)), cfg, "epoch 2")
+    shutil.move(tmp_path / "fit", tmp_path / "moved")
+    resumed = selection_fit(joint(SHORT), tmp_path / "moved", Scripted(3.0, 1.0, 2.0))
     assert resumed.run(cfg).n_epochs == 1
-    assert resumed.selection.scores == [3.0, 1.0]
     assert same(learnt(resumed.joint.model), scripted.learnt[0])
+
+
+@pytest.mark.parametrize(
+    ("early_stopping", "scores"),
+    [("callbacks.early_stopping.patience=1", (3.0, 1.0)), ("+callbacks.early_stopping.stopping_threshold=2.0", (3.0,))],
+)
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_fit_that_was_interrupted_after_it_had_stopped_early_stays_stopped(
+    composed, joint, selection_fit, tmp_path, early_stopping, scores, moved
+):
+    cfg = composed(SHORT, early_stopping, "trainer.max_epochs=5")
+    interrupted(selection_fit(joint(SHORT), folder := tmp_path / "fit", scripted := Scripted(*scores)), cfg, "end")
+    if moved:
+        folder = shutil.move(folder, tmp_path / "moved")
+    resumed = selection_fit(joint(SHORT), folder, Scripted(*scores, 9.0, 9.0, 9.0, 9.0))
+    assert resumed.run(cfg).n_epochs == 1
+    assert resumed.selection.scores == [*scores]
+    assert same(learnt(resumed.joint.model), scripted.learnt[0])
+
+
+class OneTable(nn.Module):
+    """What a user has had and what could be bought, in the same vectors under two names."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        self.had = self.candidate = nn.Embedding(sizes.n_items, 4)
+
+    def forward(self, batch, texts):
+        had = torch.zeros(len(batch.user), 4).index_add(0, batch.history.query, self.had(batch.history.item))
+        return had @ batch.of_candidates(self.candidate.weight).T
+
+
+def test_a_head_may_have_one_table_under_two_names(composed, joint, selection_fit, tmp_path):
+    words = (SHORT, "~model.heads.cf", f"+model.heads.cf._target_={__name__}.OneTable", "+model.heads.cf._partial_=true")
+    fit = selection_fit(joint(*words), tmp_path, scripted := Scripted(1.0, 3.0, 2.0))
+    fit.run(composed(*words))
+    again = joint(*words)
+    load_weights(again.model, tmp_path / WEIGHTS)
+    assert {"heads.cf.had.weight", "heads.cf.candidate.weight"} <= learnt(again.model).keys()
+    assert same(learnt(again.model), scripted.learnt[1])
+    assert again.model.heads["cf"].had is again.model.heads["cf"].candidate
 
 
 def test_the_seed_decides_what_is_learnt(composed, joint, selection_fit, tmp_path, whole):

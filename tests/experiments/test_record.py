@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from seasonrec.data.dataset import Dataset, Split
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments import memory, provenance
 from seasonrec.experiments import record as record_module
-from seasonrec.experiments.record import LOCK, TABLES, RunRecord, plain, read_record, read_table
+from seasonrec.experiments.record import LOCK, TABLES, RunRecord, hidden, plain, read_record, read_table
 from seasonrec.schema import as_events
 
 MB = 2**20
@@ -255,6 +256,36 @@ def test_secrets_and_the_environment_stay_out_of_the_record(tmp_path, monkeypatc
     assert content["config"]["logger"]["wandb"] == {"api_key": "***", "project": "shop"}
     assert content["config"]["tokenizer"]["pad_token"] == "[PAD]"
     assert content["command"] == "train 'logger.wandb.api_key=***' seed=1"
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("+api_key=s3cret", "+api_key=***"),
+        ("++token=s3cret", "++token=***"),
+        ("+logger.wandb={project: shop, api_key: s3cret}", "+logger.wandb=***"),
+        ("sweep.storage=postgresql://me:s3/cr@et@host/db", "sweep.storage=postgresql://me:***@host/db"),
+        ("data.path=s3://host:9000/shop@home.csv", "data.path=s3://host:9000/shop@home.csv"),
+        ("model.heads={cf: null}", "model.heads={cf: null}"),
+    ],
+)
+def test_a_word_that_holds_a_secret_is_recorded_without_it(tmp_path, word, kept):
+    RunRecord(tmp_path, {}, command=[word])
+    assert shlex.split(read_record(tmp_path)["command"]) == [kept]
+
+
+def test_a_run_with_a_secret_goes_on_with_the_same_settings_alone(tmp_path):
+    config = {"data": {"_target_": "my.Shop", "password": "s3cret", "path": "a"}}
+    for _ in range(2):
+        with RunRecord(tmp_path, config):
+            pass
+    with pytest.raises(ConfigError, match=r"other settings \(data\)"):
+        RunRecord(tmp_path, {"data": config["data"] | {"path": "b"}})
+
+
+def test_the_secrets_that_a_record_lacks_are_named():
+    config = {"seed": 0, "logger": {"wandb": {"api_key": "***"}}, "sweep": {"storage": "postgresql://me:***@host/db"}, "words": ["a"]}
+    assert hidden(config) == ["logger.wandb.api_key", "sweep.storage"]
 
 
 def test_values_become_what_json_has():

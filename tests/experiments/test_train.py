@@ -245,6 +245,17 @@ def test_a_folder_without_a_record_cannot_be_resumed(composed, tmp_path, monkeyp
         train.resumed(composed(f"resume={tmp_path}"))
 
 
+def test_a_secret_is_asked_for_again_when_a_run_goes_on(run, composed, tmp_path, monkeypatch):
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    again, change = shutil.copytree(run, tmp_path / "again"), {"logger": {"mine": {"_target_": "my.Logger", "api_key": "***"}}}
+    record = json.loads((again / "run.json").read_text())
+    (again / "run.json").write_text(json.dumps(record | {"config": record["config"] | change}))
+    with pytest.raises(ConfigError, match=r"a run's record keeps no secrets; give \+\+logger\.mine\.api_key=\.\.\. again"):
+        train.resumed(composed(f"resume={again}"))
+    resumed = train.resumed(composed(f"resume={again}", "++logger.mine.api_key=s3cret"))
+    assert resumed.logger.mine == {"_target_": "my.Logger", "api_key": "s3cret"}
+
+
 def test_a_run_whose_data_have_changed_cannot_be_resumed(run, command, purchases, tmp_path, capsys):
     again = shutil.copytree(run, tmp_path / "again")
     changed_data(again, purchases, tmp_path)

@@ -208,9 +208,9 @@ def pair_features(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What a user's own purchases of an item say about the next one: fading counts and features, [n_pairs, n_decays] and [n_pairs, d].
 
-    Features: log fading counts, log weeks since the last one, the share of the user's weeks that had it, log of the user's and of all
-    users' usual gap, how far the wait has come against each (0 where a gap is not known), purchases in the same weeks last year,
-    whether it was bought once only, and what is known of the user.
+    Features: log fading counts, log weeks since the last one, how many there were for each week in which the user bought anything, log of
+    the user's and of all users' usual gap, how far the wait has come against each (0 where a gap is not known), purchases in the same
+    weeks last year, whether it was bought once only, and what is known of the user.
 
     Args:
         h: histories of the batch.
@@ -330,6 +330,7 @@ class Batcher:
         similar: finds the users whose purchases are most like a user's.
         words: says what is known of a user; None where no head reads it.
         in_season: (user, item, time) of events -> which items are in season when; None where nobody asks, `Dataset.labels` else.
+        daily: a user's own purchases of an item are counted by the day; otherwise by the week.
     """
 
     def __init__(
@@ -338,8 +339,15 @@ class Batcher:
         similar: SimilarUsers | None = None,
         words: UserWords | None = None,
         in_season: Callable[[NDArray, NDArray, NDArray], SeasonLabels] | None = None,
+        *,
+        daily: bool = True,
     ):
         self.moments, self._similar, self._words, self.in_season = moments, similar or SimilarUsers(), words, in_season
+        self._daily = daily
+
+    def histories(self, users: NDArray, now: AsOf) -> Histories:
+        """What each of `users` had bought then, as the model counts it."""
+        return now.histories(users, self._daily)
 
     def batch(
         self,
@@ -357,7 +365,7 @@ class Batcher:
             about: the start of the week to recommend for, int64 seconds UTC; None for the one that begins now.
             histories: of the users then, where they are at hand.
         """
-        own = now.histories(users) if histories is None else histories
+        own = self.histories(users, now) if histories is None else histories
         none = torch.zeros(0, dtype=torch.int64)
         column = _columns(candidates, now.n_items)
         items = None if candidates is None else candidates.item
@@ -407,7 +415,7 @@ class Batcher:
         A query that is here only so that the process has one counts as a user of whom nothing is known.
         """
         share, column = Share.of(len(queries)), _columns(candidates, now.n_items)
-        pairs = now.histories(queries.user) if histories is None else histories
+        pairs = self.histories(queries.user, now) if histories is None else histories
         batch, listed = self.with_truth(queries.take(share.row), now, candidates), column[pairs.pair_item] >= 0
         whole = Whole(
             share=share,
@@ -533,7 +541,7 @@ class TrainingBatches(IterableDataset):
         queries = self._queries.take(rows)
         now = self._past.earlier(int(queries.time[0]))
         make = self._batcher.share_of if self._shared and n_processes() > 1 else self._batcher.with_truth
-        own = now.histories(queries.user)
+        own = self._batcher.histories(queries.user, now)
         return make(queries, now, self._candidates(queries.truth_item, own.pair_item, now, rng), own)
 
     def _candidates(self, truth: NDArray, own: NDArray, now: AsOf, rng: np.random.Generator) -> Candidates | None:

@@ -3,7 +3,8 @@
 Training examples, evaluation, baselines and serving all ask `timeline.as_of(t)`, whose answer is made of
 events strictly before t. Nothing else gives access to events, so nothing can learn from the future.
 
-Memory: about 75 bytes an event, plus 8 bytes a user. Building costs O(n): events in order of time are sorted by user and item by counting.
+Memory: about 75 bytes an event, plus 8 bytes a user; 24 and 8 more where histories by the day are asked for. Building costs O(n): events
+in order of time are sorted by user and item by counting.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from seasonrec.errors import DataError
-from seasonrec.schema import FOURTH_DAY, WEEK
+from seasonrec.schema import DAY, FOURTH_DAY, WEEK
 
 Int = NDArray[np.int64]
 Rows = NDArray[np.int32]
@@ -27,9 +28,10 @@ NUMBERS: Final = count()  # of the timelines of this process
 
 @dataclass(frozen=True)
 class Purchases:
-    """The first event of each distinct (user, item, week), in one given order.
+    """The first event of each distinct (user, item, week), or of each distinct (user, item, day), in one given order.
 
-    A basket line bought twice in a week counts once: quantities and split lines say little about taste.
+    A basket line bought twice in a week counts once: quantities and split lines say little about taste. By the day what is bought on each
+    trip counts, and lines of one trip still do not.
     Because it is the *first* event that stands for the week, the triple is known from that moment on.
     """
 
@@ -37,7 +39,7 @@ class Purchases:
     item: Rows
     time: Int
     week: Rows
-    gap: Rows  # weeks since the same user's previous purchase of the same item; 0 where there was none
+    gap: Rows  # weeks, or days, since the same user's previous purchase of the same item; 0 where there was none
 
     def __post_init__(self) -> None:
         for values in vars(self).values():
@@ -55,7 +57,7 @@ class Histories:
     n_queries: int
     pair_query: Int  # position of the user in the batch
     pair_item: Int
-    pair_count: Int  # weeks in which the item was bought
+    pair_count: Int  # weeks in which, or days on which, the item was bought
     pair_first: Float  # age in weeks of the first purchase
     pair_last: Float  # age in weeks of the last purchase
     event_pair: Int  # row of the pair that the purchase belongs to
@@ -159,21 +161,22 @@ class Timeline:
         """The same purchases in the order of events: a window of all users is one slice of it."""
         return self._purchases[1]
 
+    @property
+    def by_day(self) -> Purchases:
+        """Each day's purchases sorted by (user, item, time), made when first asked for; gaps are in days."""
+        return self._days[0]
+
+    @cached_property
+    def _days(self) -> tuple[Purchases, Int]:
+        """These, and where each user's begin [n_users + 1]."""
+        event, user, item, day, gap = self._first_events((self.time - self.week_zero) // DAY)
+        return Purchases(user, item, self.time[event], day // 7, gap), _starts(user, self.n_users)
+
     @cached_property
     def _purchases(self) -> tuple[Purchases, Purchases]:
         week_of_event = self.week_of(self.time).astype(np.int32)
-        user_starts, item, event = self._events_by_pair()
-        week = week_of_event[event]
-        new = np.append(True, item[1:] != item[:-1])[: len(item)]
-        new[user_starts[user_starts < len(item)]] = True
-        gap = np.zeros_like(week)
-        np.subtract(week[1:], week[:-1], out=gap[1:])
-        gap[new] = 0
-        first = new | (gap > 0)
-        user = np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(user_starts))
-        event, gap = event[first], gap[first]
-        by_pair = Purchases(user[first], item[first], self.time[event], week[first], gap)
-        del user, item, week  # of millions of events, the largest arrays decide how much memory a run needs
+        event, user, item, week, gap = self._first_events(week_of_event)
+        by_pair = Purchases(user, item, self.time[event], week, gap)
         # Scattered back to the places of their events, purchases are in order of time without another sort.
         gap_of_event = np.full(len(self), -1, np.int32)
         gap_of_event[event] = gap
@@ -182,6 +185,24 @@ class Timeline:
             self.user[is_purchase], self.item[is_purchase], self.time[is_purchase], week_of_event[is_purchase], gap_of_event[is_purchase]
         )
         return by_pair, by_time
+
+    def _first_events(self, period: NDArray) -> tuple[Int, Rows, Rows, Rows, Rows]:
+        """The first event of each distinct (user, item, period), sorted by them: its row, user, item, period and the periods since the one
+        before, 0 where there was none, [n] each.
+
+        Args:
+            period: of each event, in order of time.
+        """
+        user_starts, item, event = self._events_by_pair()
+        period = period[event].astype(np.int32)
+        new = np.append(True, item[1:] != item[:-1])[: len(item)]
+        new[user_starts[user_starts < len(item)]] = True
+        gap = np.zeros_like(period)
+        np.subtract(period[1:], period[:-1], out=gap[1:])
+        gap[new] = 0
+        first = new | (gap > 0)
+        user = np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(user_starts))
+        return event[first], user[first], item[first], period[first], gap[first]
 
     def _events_by_pair(self) -> tuple[Rows, Rows, Int]:
         """The events sorted by (user, item, time): where each user's begin [n_users + 1], the item and the row of each [n]."""
@@ -201,7 +222,7 @@ class Timeline:
     @cached_property
     def user_starts(self) -> Int:
         """Where each user's slice of `by_pair` begins, [n_users + 1]."""
-        return np.searchsorted(self.by_pair.user, np.arange(self.n_users + 1)).astype(np.int64)
+        return _starts(self.by_pair.user, self.n_users)
 
     @cached_property
     def first_seen(self) -> tuple[Int, Int]:
@@ -397,9 +418,13 @@ class AsOf:
         total = np.bincount(p.item[window], weights=p.gap[window], minlength=self.n_items)
         return n.astype(np.float32), (total / np.maximum(n, 1)).astype(np.float32)
 
-    def histories(self, users: NDArray) -> Histories:
-        """What each of `users` had bought; users without history, and -1, a user that nobody knows, have no pairs."""
-        query, item, week, new = self._bought_by(users)
+    def histories(self, users: NDArray, daily: bool = False) -> Histories:
+        """What each of `users` had bought; users without history, and -1, a user that nobody knows, have no pairs.
+
+        Args:
+            daily: each day counts on which an item was bought; otherwise each week does.
+        """
+        query, item, week, new = self._bought_by(users, daily)
         age, first = self._of_age(week, lambda age: age), np.flatnonzero(new)
         last = np.append(first[1:], len(week))[: len(first)] - 1
         return Histories(
@@ -414,11 +439,12 @@ class AsOf:
             event_week=week.astype(np.int64),
         )
 
-    def _bought_by(self, users: NDArray) -> tuple[Int, Rows, Rows, NDArray[np.bool_]]:
+    def _bought_by(self, users: NDArray, daily: bool = False) -> tuple[Int, Rows, Rows, NDArray[np.bool_]]:
         """What each of `users` had bought, grouped by user and item and by time within them: the user's place, the item, the week, and
         whether the user's purchases of the item begin here, each [n]."""
         users = np.asarray(users, np.int64)
-        p, starts = self._timeline.by_pair, self._timeline.user_starts
+        t = self._timeline
+        p, starts = t._days if daily else (t.by_pair, t.user_starts)
         lengths = np.where(users < 0, 0, starts[users + 1] - starts[users])
         ends = np.cumsum(lengths)
         rows = np.repeat(starts[users] - ends + lengths, lengths)
@@ -457,6 +483,11 @@ class AsOf:
         value = np.add.reduceat(weight, first, dtype=np.float64).astype(np.float32)
         starts = np.searchsorted(query[first], np.arange(len(users) + 1))
         return sp.csr_matrix((value, item[first], starts), shape=(len(users), self.n_items))
+
+
+def _starts(user: Rows, n_users: int) -> Int:
+    """Where each user's slice of sorted rows begins, [n_users + 1]."""
+    return np.searchsorted(user, np.arange(n_users + 1)).astype(np.int64)
 
 
 def _check_rows(name: str, rows: NDArray, n: int) -> None:

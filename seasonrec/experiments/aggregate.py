@@ -321,7 +321,7 @@ def dataset_behind(row: Row, data: Mapping[str, Any] | None = None) -> Dataset:
         DataError: they are gone, or have changed since.
     """
     first, *_ = row.runs
-    return unchanged(dataset_of(moved(first.record["config"], data)), first.folder)
+    return unchanged(dataset_of(moved(first.record, data)), first.folder)
 
 
 def evaluations_of(rows: Sequence[Row], dataset: Dataset, split: str) -> dict[str, Seeded]:

@@ -138,7 +138,9 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
     reranker = cfg.get("reranker")
     if reranker:
         resolve(reranker["_target_"], "reranker")  # a run may be loaded where the package that it needs is missing
-    batcher = Batcher(moments, similar or similar_users_of(cfg), words, dataset.labels)
+    # Until 28 November 2026 a user's purchases were counted by the week, and no config said so.
+    daily = cfg.model.get("daily_purchases", False)
+    batcher = Batcher(moments, similar or similar_users_of(cfg), words, dataset.labels, daily=daily)
     return Joint(model, batcher, loss, instantiate(reranker))
 
 

@@ -12,7 +12,7 @@ from functools import singledispatch
 from importlib import import_module
 from typing import Any, Final
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from seasonrec.bounds import bounded, parameters
@@ -86,6 +86,7 @@ class Model:
     prefix_cache_gb: float = 0.0
     text_neighbours: dict[str, Any] | None = None
     last_year: bool = True
+    daily_purchases: bool = True
     similar_users: dict[str, Any] = field(default_factory=dict)
     user_words: dict[str, Any] = field(default_factory=dict)
 
@@ -294,6 +295,8 @@ AT_LEAST_ONE: Final = (
     "ablation.n_workers",
     "ablation.n_resamples",
 )
+SEEDS: Final = ("seed", "sweep.seed", "ablation.seeds")
+LAST_SEED: Final = 2**32 - 1  # that NumPy takes
 
 
 def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
@@ -331,6 +334,10 @@ def check_config(cfg: DictConfig, schema: type = TrainConfig) -> None:
             if not isinstance(value, int | float):
                 raise ConfigError(f"{key} is {value!r}, wanted a number of at least 1")
             bounded(key, value, 1)
+        for key in SEEDS:
+            given = OmegaConf.select(cfg, key)
+            for seed in given if isinstance(given, ListConfig) else [given]:
+                bounded(key, seed or 0, 0, LAST_SEED)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     check_calls(OmegaConf.to_container(cfg, resolve=True))
@@ -417,7 +424,10 @@ def _check_call(node: Mapping[str, Any], path: str) -> None:
     named = {each.name for each in takes if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
     if not any(each.kind == each.VAR_KEYWORD for each in takes):
         for name in sorted(given - named):
-            raise ConfigError(f"{path}.{name}: {target} takes no argument {name!r}; {nearest(name, named)}")
+            raise ConfigError(
+                f"{path}.{name}: {target} takes no argument {name!r}; {nearest(name, named)}; if another file of the config gives it,"
+                f" take it out with '~{path}.{name}'"
+            )
     # A partial call is finished by the builder, positional arguments are counted by Python itself.
     if node.get("_partial_") or node.get("_args_"):
         return

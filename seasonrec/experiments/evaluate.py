@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +21,7 @@ from seasonrec.experiments.build import baselines_of, dataset_of, refuse_raters,
 from seasonrec.experiments.judge import SPLITS, Judge, progress_of
 from seasonrec.experiments.judge_ratings import refuse_rankers
 from seasonrec.experiments.processes import words_without
-from seasonrec.experiments.recommender import moved, unchanged
+from seasonrec.experiments.recommender import moved, places, unchanged
 from seasonrec.experiments.record import RunRecord, plain_config, read_record, what_is_missing
 from seasonrec.experiments.rolling import cut_offs, roll, together
 from seasonrec.experiments.train import begin, judge_baselines, judge_of
@@ -76,18 +76,11 @@ def _of_run(cfg: DictConfig) -> DictConfig:
     """
     if others := [word for word in words_without(*OF_LISTS) if not word.lstrip("+").startswith(INTERVALS)]:
         raise ConfigError(f"run={cfg.run}: the lists of a run are evaluated as they are, with its own weeks; leave out {' '.join(others)}")
-    of_run, own = moved(read_record(cfg.run)["config"], _places(cfg.data)), cfg.copy()
+    of_run, own = moved(read_record(cfg.run), places(cfg.data)), cfg.copy()
     with open_dict(own):
         own.data, own.encoder = of_run.data, of_run.encoder
         own.eval.split, own.eval.rolling = of_run.eval.get("split"), of_run.eval.get("rolling")
     return own
-
-
-def _places(data: DictConfig) -> dict[str, Any]:
-    """Where the files of a data config lie, of those that it names."""
-    named = {part: data[part].get("path") for part in ("items", "users", "promotions") if OmegaConf.is_dict(data.get(part))}
-    described = {part: {"path": path} for part, path in named.items() if path}
-    return described | {key: data.get(key) for key in ("path", "metadata")}
 
 
 def _without_weeks(tables: Tables, shown: Callable[[DictConfig, pl.DataFrame], Table], cfg: DictConfig) -> None:

@@ -75,7 +75,7 @@ class Recommender:
         learnt = [WEIGHTS, TREES] if record["config"].get("reranker") else [WEIGHTS]
         if not all((run / FINAL / file).exists() for file in learnt):
             raise DataError(f"{run}: there is no final model (status {record['status']!r}); {what_is_missing(record, run)}")
-        cfg = moved(record["config"], data, cache)
+        cfg = moved(record, data, cache)
         check_calls({part: record["config"].get(part) for part in PARTS})
         return cls.of(cfg, with_a_plan(dataset_of(cfg), run), run)
 
@@ -163,25 +163,43 @@ class Recommender:
         )
 
 
-def moved(config: Any, data: Mapping[str, Any] | None, cache: str | Path | None = None) -> DictConfig:
+def moved(record: Mapping[str, Any], data: Mapping[str, Any] | None, cache: str | Path | None = None) -> DictConfig:
     """A run's config with the places that its data and its cache have here.
 
+    Files that it names as they are seen from the folder in which it was called are found there from anywhere.
+
     Args:
-        config: as the run recorded it.
+        record: of the run.
         data, cache: as in `Recommender.load`; keys of `data` that are None stay as they were.
 
     Raises:
         ConfigError: a key that the run's data config lacks.
     """
-    cfg = OmegaConf.create(config)
+    cfg = OmegaConf.create(record["config"])
     OmegaConf.set_struct(cfg, True)
     given = {key: value for key, value in (data or {}).items() if value is not None}
     try:
+        cfg.merge_with({"data": _seen_from(Path(record.get("called_in", ".")), places(cfg.data))})
         cfg.merge_with({"data": given, "paths": {"cache": str(cache)} if cache else {}})
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     OmegaConf.set_struct(cfg, False)
     return cfg
+
+
+def places(data: DictConfig) -> dict[str, Any]:
+    """Where the files of a data config lie, of those that it names."""
+    named = {part: data[part].get("path") for part in ("items", "users", "promotions") if OmegaConf.is_dict(data.get(part))}
+    described = {part: {"path": path} for part, path in named.items() if path}
+    return described | {key: path for key in ("path", "metadata") if (path := data.get(key))}
+
+
+def _seen_from(folder: Path, named: Mapping[str, Any]) -> dict[str, Any]:
+    """These places as they are named in another folder, where something is there."""
+    return {
+        key: _seen_from(folder, path) if isinstance(path, Mapping) else str(folder / path) if (folder / path).exists() else path
+        for key, path in named.items()
+    }
 
 
 def unchanged(dataset: Dataset, run: Path) -> Dataset:

@@ -100,6 +100,7 @@ class RunRecord:
             "started": earlier.get("started", now),
             "resumed": [*earlier.get("resumed", []), *([{"at": now, **here}] if earlier else [])],
             "finished": None,
+            "called_in": earlier.get("called_in", str(Path.cwd())),  # from where files of the config are seen that are named without a root
             "command": shlex.join(_masked_word(word) for word in (sys.argv if command is None else command)),
             "overrides": earlier.get("overrides", [] if earlier else [_masked_word(word) for word in asked["overrides"]]),
             "choices": earlier.get("choices", {} if earlier else asked["choices"]),

@@ -256,8 +256,8 @@ def test_what_is_known_of_users_is_that_of_a_loop_over_events(small_shop, week):
     users = [3, -1, 12, 5, 3, 0, 11]
     found = small_shop.batch(week, users).history
     for user, known, features in zip(users, found.known.tolist(), found.user.numpy(), strict=True):
-        past = {(i, int(t.week_of(when))) for u, i, when in zip(t.user, t.item, t.time, strict=True) if u == user and when < time}
-        n_weeks, n_items = (len({event[part] for event in past}) for part in (1, 0))
+        past = {(i, int(when - t.week_zero) // DAY) for u, i, when in zip(t.user, t.item, t.time, strict=True) if u == user and when < time}
+        n_weeks, n_items = len({day // 7 for _, day in past}), len({item for item, _ in past})
         expected = [0] * N_USER_FEATURES
         if past:
             expected = [*np.log1p([n_weeks, n_items, len(past) / n_weeks]), 1 - n_items / len(past)]

@@ -53,7 +53,7 @@ KNOWLEDGE = {
     "demand": lambda now: [now.demand(*window) for window in ((1,), (2,), (52,), (3, 1), (0.5,), (2, -2), (-1, -3))],
     "n_bought": lambda now: [now.n_bought],
     "repeats": lambda now: now.repeats,
-    "histories": lambda now: vars(now.histories(np.arange(now.n_users))).values(),
+    "histories": lambda now: [part for daily in (False, True) for part in vars(now.histories(np.arange(now.n_users), daily)).values()],
     "interactions": lambda now: [part for decay in (1.0, 0.5) for part in csr_parts(now.interactions(decay))],
     "decayed": lambda now: csr_parts(now.decayed(np.array([2, -1, 0]), 0.5)),
 }
@@ -108,15 +108,15 @@ def plain_rows(timeline):
     return list(zip(timeline.user.tolist(), timeline.item.tolist(), timeline.time.tolist(), strict=True))
 
 
-def plain_purchases(timeline):
-    """(user, item, time, week, gap) of the first event of each user, item and week, in order of time."""
+def plain_purchases(timeline, period=WEEK):
+    """(user, item, time, week, gap) of the first event of each user, item and week, or day, in order of time; the gap is in these."""
     seen, last, found = set(), {}, []
     for user, item, time in plain_rows(timeline):
-        week = (time - timeline.week_zero) // WEEK
-        if (user, item, week) not in seen:
-            found.append((user, item, time, week, week - last.get((user, item), week)))
-            seen.add((user, item, week))
-            last[user, item] = week
+        now = (time - timeline.week_zero) // period
+        if (user, item, now) not in seen:
+            found.append((user, item, time, now * period // WEEK, now - last.get((user, item), now)))
+            seen.add((user, item, now))
+            last[user, item] = now
     return found
 
 
@@ -133,6 +133,23 @@ def test_purchases_are_the_first_event_of_each_user_item_and_week(random_timelin
     assert as_rows(random_timeline.by_pair) == sorted(expected, key=lambda row: row[:3])
     assert len(expected) < len(random_timeline), "some events repeat a purchase of the week"
     assert sum(row[4] > 0 for row in expected) > 20
+
+
+def test_purchases_by_the_day_are_the_first_event_of_each_user_item_and_day(random_timeline):
+    expected = sorted(plain_purchases(random_timeline, DAY), key=lambda row: row[:3])
+    assert as_rows(random_timeline.by_day) == expected
+    assert len(random_timeline.by_pair.time) < len(expected), "some weeks have several days"
+    # User 1, item 4: twice on the first day, then on the second and the ninth.
+    by_hand = small((1, 4, 5), (1, 4, 9), (1, 4, DAY), (1, 4, 8 * DAY + 1)).by_day
+    assert as_rows(by_hand) == [(1, 4, ZERO + 5, 0, 0), (1, 4, ZERO + DAY, 0, 1), (1, 4, ZERO + 8 * DAY + 1, 1, 7)]
+
+
+def test_histories_by_the_day_count_days_and_know_none_to_come():
+    timeline = small((1, 4, 5), (1, 4, 9), (1, 4, DAY), (1, 4, 2 * WEEK))
+    h = timeline.as_of(ZERO + 2 * WEEK).histories(np.array([1]), daily=True)
+    assert (h.pair_count.tolist(), h.event_age.tolist(), h.event_week.tolist()) == ([2], [1, 1], [0, 0])
+    early = timeline.as_of(ZERO + DAY).histories(np.array([1]), daily=True)
+    assert (early.pair_count.tolist(), early.event_age.tolist()) == ([1], [0])
 
 
 @pytest.mark.parametrize(("n_users", "n_items"), [(3, 4), (1, 900), (900, 1), (60_000, 70_000)])
@@ -213,20 +230,21 @@ def test_the_age_of_an_item_counts_from_its_first_event(random_timeline, moment)
     assert now.start == min((t for *_, t in rows), default=ZERO + moment)
 
 
-def plain_history(timeline, now, user):
+def plain_history(timeline, now, user, period):
     """{item: ages in weeks of its purchases, oldest first}."""
     history = {}
-    for who, item, time, week, _ in plain_purchases(timeline):
+    for who, item, time, week, _ in plain_purchases(timeline, period):
         if who == user and time < now:
             history.setdefault(item, []).append((max((now - timeline.week_zero) / WEEK - week - 1, 0), week))
     return history
 
 
+@pytest.mark.parametrize("period", [WEEK, DAY])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_histories_hold_count_ages_and_weeks_of_every_pair(random_timeline, moment):
+def test_histories_hold_count_ages_and_weeks_of_every_pair(random_timeline, moment, period):
     users = np.array([3, 12, 0, 3, 11])  # in any order, twice, and without events
-    h = random_timeline.as_of(ZERO + moment).histories(users)
-    expected = [(q, plain_history(random_timeline, ZERO + moment, user)) for q, user in enumerate(users)]
+    h = random_timeline.as_of(ZERO + moment).histories(users, daily=period == DAY)
+    expected = [(q, plain_history(random_timeline, ZERO + moment, user, period)) for q, user in enumerate(users)]
     pairs = [(q, item, ages) for q, history in expected for item, ages in sorted(history.items())]
     assert list(zip(h.pair_query.tolist(), h.pair_item.tolist(), strict=True)) == [(q, item) for q, item, _ in pairs]
     assert h.pair_count.tolist() == [len(ages) for *_, ages in pairs]
@@ -271,7 +289,7 @@ def test_interactions_add_up_decayed_purchases(random_timeline, moment, decay):
     matrix = random_timeline.as_of(ZERO + moment).interactions(decay)
     expected = np.zeros((13, 32))
     for user in range(13):
-        for item, ages in plain_history(random_timeline, ZERO + moment, user).items():
+        for item, ages in plain_history(random_timeline, ZERO + moment, user, WEEK).items():
             expected[user, item] = sum(decay**age for age, _ in ages)
     np.testing.assert_allclose(matrix.toarray(), expected, rtol=1e-5)
 

@@ -108,3 +108,13 @@ def test_texts_are_encoded_once_and_kept_on_disk(composed, dataset, tmp_path):
 def test_holidays_are_those_of_the_shops_country(dataset):
     british = replace(dataset, shop=replace(dataset.shop, country="GB"))
     assert ("thanksgiving_day" in calendar_of(dataset).names, "thanksgiving_day" in calendar_of(british).names) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "daily"), [((), True), (("model.daily_purchases=false",), False), (("~model.daily_purchases",), False)]
+)
+def test_own_purchases_are_counted_by_the_day_but_for_models_from_before_there_was_a_key(joint, dataset, overrides, daily):
+    now, users = dataset.timeline.at_week(60), np.arange(dataset.n_users)
+    by_day, by_week = (now.histories(users, daily=each).pair_count.sum() for each in (True, False))
+    assert by_day > by_week
+    assert joint(*overrides).batcher.batch(users, now).history.weight[:, 0].sum() == (by_day if daily else by_week)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, OmegaConf, open_dict
 
 from seasonrec.errors import ConfigError
-from seasonrec.experiments.config import check_config, nearest
+from seasonrec.experiments.config import AblateConfig, check_config, nearest
 
 SPLIT = {"_target_": "seasonrec.data.dataset.Split", "validation": [1, 2], "test": [3, 4]}
 
@@ -41,6 +41,20 @@ def test_a_number_of_things_below_one_is_an_error(composed, word):
     key, _, value = word.partition("=")
     with pytest.raises(ConfigError, match=rf"^{re.escape(key)} is {value}, wanted at least 1$"):
         check_config(composed(word))
+
+
+@pytest.mark.parametrize("word", ["seed=-1", "seed=4294967296"])
+def test_a_seed_that_numpy_does_not_take_is_an_error(composed, word):
+    key, _, value = word.partition("=")
+    with pytest.raises(ConfigError, match=rf"^{key} is {value}, wanted 0 to 4294967295$"):
+        check_config(composed(word))
+
+
+def test_each_seed_of_an_ablation_is_looked_at(composed):
+    with open_dict(cfg := composed()):
+        cfg.ablation = {"name": "x", "seeds": [0, -1], "folder": "here", "n_resamples": 1}
+    with pytest.raises(ConfigError, match=r"^ablation\.seeds is -1, wanted 0 to"):
+        check_config(cfg, AblateConfig)
 
 
 def test_a_word_where_a_number_of_things_is_wanted_is_an_error(composed):
@@ -83,11 +97,12 @@ def test_an_interpolation_inside_a_constructor_call_is_checked_too():
         check(call=SPLIT | {"test": "${nothing}"})
 
 
-def test_an_unknown_argument_says_the_nearest():
-    with pytest.raises(
-        ConfigError, match=r"^call\.vaildation: seasonrec\.data\.dataset\.Split takes no argument 'vaildation'; did you mean 'validation'\?"
-    ):
+def test_an_unknown_argument_says_the_nearest_and_how_to_take_it_out():
+    with pytest.raises(ConfigError) as error:
         check(call=SPLIT | {"vaildation": [1, 2]})
+    says = "call.vaildation: seasonrec.data.dataset.Split takes no argument 'vaildation'; did you mean 'validation'?"
+    assert str(error.value).startswith(says)
+    assert str(error.value).endswith("if another file of the config gives it, take it out with '~call.vaildation'")
 
 
 @pytest.mark.parametrize(

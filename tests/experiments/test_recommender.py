@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -229,6 +230,22 @@ def copy(run, tmp_path):
 
 def test_a_run_works_from_another_folder(copy, recommender):
     assert_frame_equal(seasonrec.load(copy).recommend(["u03"], FIRST), recommender.recommend(["u03"], FIRST))
+
+
+def test_data_named_as_they_are_seen_from_where_the_run_was_called_are_found_from_anywhere(
+    copy, purchases, recommender, tmp_path, monkeypatch
+):
+    record = json.loads((copy / "run.json").read_text())
+    assert record["called_in"] == str(Path.cwd())
+    (called_in := tmp_path / "called_in").mkdir()
+    shutil.copy(purchases, called_in / "shop.csv")
+    record["config"]["data"]["path"] = "shop.csv"
+    (copy / "run.json").write_text(json.dumps(record | {"called_in": str(called_in)}))
+    monkeypatch.chdir(tmp_path)
+    wanted = recommender.recommend(["u03"], FIRST)
+    assert_frame_equal(seasonrec.load(copy).recommend(["u03"], FIRST), wanted)
+    shutil.move(called_in / "shop.csv", tmp_path / "shop.csv")  # and where nothing is there any more, from here
+    assert_frame_equal(seasonrec.load(copy).recommend(["u03"], FIRST), wanted)
 
 
 @pytest.fixture

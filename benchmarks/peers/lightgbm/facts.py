@@ -103,7 +103,7 @@ class Facts:
 
     def rows(self, users: NDArray[np.int64], now: AsOf) -> Rows:
         """Candidates and features of a batch of users, who all ask at the same moment."""
-        learned, h = self._learned(self.learned_week(now.week)), now.histories(users)
+        learned, h = self._learned(self.learned_week(now.week)), now.histories(users, daily=True)
         items, scores = self._of_items(now), self._scores(users, now, learned)
         bought = np.full((len(users), now.n_items), -1, np.int32)
         bought[h.pair_query, h.pair_item] = np.arange(len(h.pair_item))

@@ -305,6 +305,10 @@ class Queries:
         rating, weight = (None if each is None else each[source] for each in (self.truth_rating, self.truth_weight))
         return Queries(self.user[rows], self.week[rows], starts, self.truth_item[source], self.time[rows], rating, weight)
 
+    def keys(self, n_users: int) -> Int:
+        """One number for each (week, user), ascending, [n]."""
+        return self.week.astype(np.int64) * n_users + self.user
+
     @property
     def fourth_day(self) -> Int:
         """The first second of the fourth day of each query's week, which gives the query its month and week of the year, [n]."""

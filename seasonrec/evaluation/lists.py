@@ -133,7 +133,7 @@ def _with_more_to_buy(queries: Queries, asked: NDArray[np.bool_], dataset: Datas
 def _queries_of(user: NDArray, week: NDArray, dataset: Dataset, where: str) -> tuple[Queries, NDArray[np.int64]]:
     """The distinct queries of the rows, and the query of each row."""
     known = dataset.timeline.queries(np.unique(week))
-    known_key = known.week.astype(np.int64) * dataset.n_users + known.user  # ascending: queries are sorted by week and user
+    known_key = known.keys(dataset.n_users)
     key, row = np.unique(week * dataset.n_users + user, return_inverse=True)
     if len(unknown := np.setdiff1d(key, known_key)):
         week_of, user_of = divmod(int(unknown[0]), dataset.n_users)

@@ -151,7 +151,7 @@ class Judge:
             DataError: lists that lack queries, beside which a mean over the others would stand as if it were of all.
         """
         for split, of_split in lists.items():
-            wanted, found = (q.week.astype(np.int64) * self.dataset.n_users + q.user for q in (self.queries[split], of_split.queries))
+            wanted, found = (queries.keys(self.dataset.n_users) for queries in (self.queries[split], of_split.queries))
             if lacking := np.count_nonzero(~np.isin(wanted, found)):
                 raise DataError(f"{method}: no lists for {lacking} of {len(wanted)} {split} queries; a method ranks for all of them")
         platt = fit_platt(lists["validation"]) if calibrate else None

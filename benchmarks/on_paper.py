@@ -12,7 +12,7 @@ from seasonrec.data.batches import N_FACTS
 from seasonrec.data.counters import N_FEATURES
 
 GB = 1e9
-EVENT = 75  # bytes in the timeline
+EVENT, USER = 99, 16  # bytes in the timeline
 D_DEMAND = 2 * N_FEATURES + N_FACTS
 NEAR = 50  # conf/train.yaml: nearest texts of a text
 D_FACTORS, D_SEASON, D_PROFILE = 32, 64, 96  # conf/head: Factors, HarmonicText and ContextText, ProfileText
@@ -56,7 +56,7 @@ class Shop:
 def held(shop: Shop) -> list[tuple[str, str, float]]:
     """What each process holds: where, and how many bytes."""
     return [
-        ("timeline", "host", EVENT * shop.events + 8 * shop.users),
+        ("timeline", "host", EVENT * shop.events + USER * shop.users),
         ("demand of one moment, and its view", "host", 4 * shop.items * (D_DEMAND + 5)),
         ("text vectors, float32", "card", 4 * shop.items * shop.d_text),
         ("text vectors, bfloat16", "card", 2 * shop.items * shop.d_text),

@@ -134,7 +134,8 @@ def measure(n_moments: int, n_runs: int) -> None:
     report("  item age", milliseconds_at(timeline, moments, lambda now: now.item_age), "ms")
     report("  repeats", milliseconds_at(timeline, moments, lambda now: now.repeats), "ms")
     batches = iter(rng.integers(timeline.n_users, size=(n_moments, BATCH)))
-    report(f"histories of {BATCH} users", milliseconds_at(timeline, moments, lambda now: now.histories(next(batches))), "ms", "<= 30")
+    histories = milliseconds_at(timeline, moments, lambda now: now.histories(next(batches), daily=True))
+    report(f"histories of {BATCH} users", histories, "ms", "<= 30")
     report("interactions of all users", milliseconds_at(timeline, moments, lambda now: now.interactions(0.97)), "ms")
     report("queries of one week", milliseconds_at(timeline, moments, lambda now: now.queries(range(now.week - 1, now.week))), "ms")
 

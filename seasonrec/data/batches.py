@@ -209,8 +209,9 @@ def pair_features(
     """What a user's own purchases of an item say about the next one: fading counts and features, [n_pairs, n_decays] and [n_pairs, d].
 
     Features: log fading counts, log weeks since the last one, how many there were for each week in which the user bought anything, log of
-    the user's and of all users' usual gap, how far the wait has come against each (0 where a gap is not known), purchases in the same
-    weeks last year, whether it was bought once only, and what is known of the user.
+    the user's usual gap (weeks between purchases, however these are counted; 0 also where all lie in one week) and of all users' (counted
+    by the week), how far the wait has come against each (0 where a gap is 0 or not known), purchases in the same weeks last year, whether
+    it was bought once only, and what is known of the user.
 
     Args:
         h: histories of the batch.

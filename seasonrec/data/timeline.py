@@ -30,8 +30,8 @@ NUMBERS: Final = count()  # of the timelines of this process
 class Purchases:
     """The first event of each distinct (user, item, week), or of each distinct (user, item, day), in one given order.
 
-    A basket line bought twice in a week counts once: quantities and split lines say little about taste. By the day what is bought on each
-    trip counts, and lines of one trip still do not.
+    A basket line bought twice in a week counts once: quantities and split lines say little about taste. By the day, which midnight UTC
+    begins, several trips of a week count, and lines of one trip still do not.
     Because it is the *first* event that stands for the week, the triple is known from that moment on.
     """
 
@@ -161,16 +161,11 @@ class Timeline:
         """The same purchases in the order of events: a window of all users is one slice of it."""
         return self._purchases[1]
 
-    @property
+    @cached_property
     def by_day(self) -> Purchases:
         """Each day's purchases sorted by (user, item, time), made when first asked for; gaps are in days."""
-        return self._days[0]
-
-    @cached_property
-    def _days(self) -> tuple[Purchases, Int]:
-        """These, and where each user's begin [n_users + 1]."""
         event, user, item, day, gap = self._first_events((self.time - self.week_zero) // DAY)
-        return Purchases(user, item, self.time[event], day // 7, gap), _starts(user, self.n_users)
+        return Purchases(user, item, self.time[event], day // 7, gap)
 
     @cached_property
     def _purchases(self) -> tuple[Purchases, Purchases]:
@@ -223,6 +218,11 @@ class Timeline:
     def user_starts(self) -> Int:
         """Where each user's slice of `by_pair` begins, [n_users + 1]."""
         return _starts(self.by_pair.user, self.n_users)
+
+    @cached_property
+    def day_starts(self) -> Int:
+        """Where each user's slice of `by_day` begins, [n_users + 1]."""
+        return _starts(self.by_day.user, self.n_users)
 
     @cached_property
     def first_seen(self) -> tuple[Int, Int]:
@@ -448,7 +448,7 @@ class AsOf:
         whether the user's purchases of the item begin here, each [n]."""
         users = np.asarray(users, np.int64)
         t = self._timeline
-        p, starts = t._days if daily else (t.by_pair, t.user_starts)
+        p, starts = (t.by_day, t.day_starts) if daily else (t.by_pair, t.user_starts)
         lengths = np.where(users < 0, 0, starts[users + 1] - starts[users])
         ends = np.cumsum(lengths)
         rows = np.repeat(starts[users] - ends + lengths, lengths)

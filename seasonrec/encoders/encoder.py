@@ -463,9 +463,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> object:
     """All that decides the tokens of a text, but not the padding and truncation of the last call."""
-    if not tokenizer.is_fast:
-        return [type(tokenizer).__name__, tokenizer.get_vocab()]
-    rules = json.loads(tokenizer.backend_tokenizer.to_str())
-    kept = {key: value for key, value in rules.items() if key not in ("padding", "truncation")}
     # Said only where it is not the usual one, so that vectors kept before still count.
-    return kept if tokenizer.truncation_side == "right" else kept | {"truncation_side": tokenizer.truncation_side}
+    side = {} if tokenizer.truncation_side == "right" else {"truncation_side": tokenizer.truncation_side}
+    if not tokenizer.is_fast:
+        return [type(tokenizer).__name__, tokenizer.get_vocab(), *side.values()]
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {key: value for key, value in rules.items() if key not in ("padding", "truncation")} | side

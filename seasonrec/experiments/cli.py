@@ -159,7 +159,8 @@ def prepare(verb: Verb, cfg: "DictConfig") -> Callable[["DictConfig"], Any]:
         cfg.paths.run = hydra.runtime.output_dir
     if "group" in cfg and cfg.group is None and hydra.mode == RunMode.MULTIRUN:
         cfg.group = "/".join(Path(hydra.sweep.dir).parts[-2:])  # W&B takes no long names
-    check_config(cfg, SCHEMAS[verb.config])
+    if not cfg.get("resume"):  # then that run's own configuration, which was checked when it began, takes the place of this one
+        check_config(cfg, SCHEMAS[verb.config])
     return pkgutil.resolve_name(verb.function)
 
 
@@ -230,7 +231,7 @@ def rewrite(name: str, arguments: Sequence[str]) -> list[str]:
     if name == "recommend":
         words = [_as_text(word) if word.startswith("users=") else word for word in words]
     if name == "train" and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) > 0:
-        words += ["hydra.output_subdir=null", "hydra/job_logging=none"]  # of several processes, that of rank 0 writes
+        words += ["hydra/job_logging=none"]  # of several processes, that of rank 0 writes
     words = _places_first(words)
     return [*words, "--multirun"] if _is_sweep(words) else words
 

@@ -86,7 +86,7 @@ class Model:
     prefix_cache_gb: float = 0.0
     text_neighbours: dict[str, Any] | None = None
     last_year: bool = True
-    daily_purchases: bool = True
+    daily_purchases: bool = False  # as configs have it that lack the key
     similar_users: dict[str, Any] = field(default_factory=dict)
     user_words: dict[str, Any] = field(default_factory=dict)
 
@@ -295,7 +295,7 @@ AT_LEAST_ONE: Final = (
     "ablation.n_workers",
     "ablation.n_resamples",
 )
-SEEDS: Final = ("seed", "sweep.seed", "ablation.seeds")
+SEEDS: Final = ("seed", "sweep.seed", "ablation.seeds", "reproduce.seeds")
 LAST_SEED: Final = 2**32 - 1  # that NumPy takes
 
 

@@ -281,8 +281,11 @@ def save_weights(model: JointModel, path: Path, checkpoint: str = "") -> None:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         of_model = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
         model.load_state_dict(of_model, strict=False)
-    # Copies: what a head has under two names, e.g. one table of items for both sides, is written under both.
-    state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in learnt(model).items()}
+    state, kept = {}, set()
+    for name, value in learnt(model).items():
+        # What a head has under two names, e.g. one table of items for both sides, is written under both.
+        state[name] = value.clone() if (place := value.untyped_storage().data_ptr()) in kept else value.contiguous()
+        kept.add(place)
     save_file({name: value for name, value in state.items() if not name.startswith(OF_ENCODER)}, path)
     if of_encoder := {name.removeprefix(OF_ENCODER): value for name, value in state.items() if name.startswith(OF_ENCODER)}:
         save_file(of_encoder, path.with_name(ENCODER))

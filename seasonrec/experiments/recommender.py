@@ -166,7 +166,7 @@ class Recommender:
 def moved(record: Mapping[str, Any], data: Mapping[str, Any] | None, cache: str | Path | None = None) -> DictConfig:
     """A run's config with the places that its data and its cache have here.
 
-    Files that it names as they are seen from the folder in which it was called are found there from anywhere.
+    Files of its data that it names as they are seen from the folder in which it was called are found there from anywhere.
 
     Args:
         record: of the run.
@@ -194,12 +194,11 @@ def places(data: DictConfig) -> dict[str, Any]:
     return described | {key: path for key in ("path", "metadata") if (path := data.get(key))}
 
 
-def _seen_from(folder: Path, named: Mapping[str, Any]) -> dict[str, Any]:
+def _seen_from(folder: Path, named: Any) -> Any:
     """These places as they are named in another folder, where something is there."""
-    return {
-        key: _seen_from(folder, path) if isinstance(path, Mapping) else str(folder / path) if (folder / path).exists() else path
-        for key, path in named.items()
-    }
+    if isinstance(named, Mapping):
+        return {key: _seen_from(folder, part) for key, part in named.items()}
+    return str(folder / named) if isinstance(named, str) and (folder / named).exists() else named
 
 
 def unchanged(dataset: Dataset, run: Path) -> Dataset:

@@ -57,8 +57,10 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _WHOLE: Final = ("k", "n_queries", "epoch", "step", "week", "week_of_year", "rank")
 _TEXT: Final = ("method", "split", "slice", "metric", "other", "fit", "name", "date", "item_id", "text", "user_id", "season")
-_SECRET: Final = re.compile(r"^token$|(?:^|_)(?:api_?key|password|secret|credentials?|(?:access|auth|api|hf)_token)$", re.IGNORECASE)
-_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)(?!\d+/)\S+@")  # up to the last @, which hosts have none of; a port is no password
+_SECRET: Final = re.compile(
+    r"^token$|(?:^|[_-])(?:api[_-]?key|password|secret|credentials?|(?:access|auth|api|hf)[_-]token)$", re.IGNORECASE
+)
+_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)(?!\d+/)\S+@")  # up to the last @, which hosts have none of; digits and / are a port
 _MASK: Final = "***"
 
 
@@ -84,7 +86,7 @@ class RunRecord:
         self._lock = locked(self.folder, "give this one a folder of its own, hydra.run.dir=...")
         with ExitStack() as refused:
             refused.callback(self._lock.release)
-            refuse_other_settings(written, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
+            refuse_other_settings(config, self.folder)  # what stands there, e.g. a fit, would pass for what this config asks for
             earlier = read_record(self.folder) if (self.folder / RECORD).exists() else {}
             tell_changed_code(self.folder, earlier)
             refused.pop_all()
@@ -101,8 +103,8 @@ class RunRecord:
             "resumed": [*earlier.get("resumed", []), *([{"at": now, **here}] if earlier else [])],
             "finished": None,
             "called_in": earlier.get("called_in", str(Path.cwd())),  # from where files of the config are seen that are named without a root
-            "command": shlex.join(_masked_word(word) for word in (sys.argv if command is None else command)),
-            "overrides": earlier.get("overrides", [] if earlier else [_masked_word(word) for word in asked["overrides"]]),
+            "command": shlex.join(masked_word(word) for word in (sys.argv if command is None else command)),
+            "overrides": earlier.get("overrides", [] if earlier else [masked_word(word) for word in asked["overrides"]]),
             "choices": earlier.get("choices", {} if earlier else asked["choices"]),
             "seed": plain(config.get("seed"), "config.seed"),
             "seasonrec": provenance.version("seasonrec"),
@@ -308,7 +310,7 @@ def refuse_other_settings(config: Mapping[str, Any], folder: str | Path) -> None
     """
     if not (Path(folder) / RECORD).exists():
         return
-    wanted, found = asked_of(_masked(config)), asked_of(read_record(folder)["config"])
+    wanted, found = asked_of(_masked(plain(config, "config"))), asked_of(read_record(folder)["config"])
     if other := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
         raise ConfigError(
             f"{folder}: the run there has other settings ({', '.join(other[:4])}); name another folder, or move that one away"
@@ -413,21 +415,24 @@ def _masked(value: Any) -> Any:
     return [_masked(part) for part in value] if isinstance(value, list) else value
 
 
-def _masked_word(word: str) -> str:
+def masked_word(word: str) -> str:
+    """A word of a command line, its value masked where it is a secret or names one within {...}."""
     key, equals, value = word.partition("=")
-    names = [key.lstrip("+~").rpartition(".")[2], *(re.findall(r"(\w+)[\"']?\s*:", value) if value[:1] in ("{", "[") else [])]
+    names = [key.lstrip("+~").rpartition(".")[2], *re.findall(r"([\w-]+)[\"']?\s*:(?!//)", value)]
     return f"{key}={_MASK}" if equals and any(map(_SECRET.search, names)) else without_password(word)
 
 
-def hidden(config: Mapping[str, Any]) -> list[str]:
-    """The keys of a recorded config whose values are secrets, which a record does not keep, with dots."""
-    found = []
-    for key, part in config.items():
-        if isinstance(part, Mapping):
-            found += [f"{key}.{inner}" for inner in hidden(part)]
-        elif isinstance(part, str) and _MASK in part:
-            found.append(key)
-    return found
+def hidden(config: Any, key: str = "") -> list[str]:
+    """The keys of a recorded config whose values are secrets, which a record does not keep, with dots.
+
+    Args:
+        key: of the config itself.
+    """
+    if isinstance(config, Mapping):
+        return [found for name, part in config.items() for found in hidden(part, f"{key}.{name}" if key else name)]
+    if isinstance(config, list):
+        return [found for place, part in enumerate(config) for found in hidden(part, f"{key}[{place}]")]
+    return [key] if isinstance(config, str) and (config == _MASK or f":{_MASK}@" in config) else []
 
 
 def without_password(text: str) -> str:

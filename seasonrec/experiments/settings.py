@@ -30,6 +30,7 @@ IRRELEVANT: Final = (
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
 )
+ABSENT: Final = {"model.daily_purchases": False}  # what a config means that is older than the key
 N_SHOWN: Final = 4  # settings in a label; the table of runs has them all
 
 
@@ -38,7 +39,8 @@ def settings_of(record: Record) -> dict[str, Any]:
     the shop tells of its promotions, which another run of the same purchases may not have known.
     """
     own = (record.get("code") or {}).get("own") or {}
-    return {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)} | _plan_of(record) | own
+    told = {key: value for key, value in _leaves(record["config"]).items() if not _is_irrelevant(key)}
+    return ABSENT | told | _plan_of(record) | own
 
 
 def _plan_of(record: Record) -> dict[str, str]:

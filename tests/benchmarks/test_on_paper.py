@@ -30,7 +30,7 @@ def test_widths_are_those_of_the_code(on_paper):
 
 def test_what_is_held_grows_with_the_shop(on_paper):
     held = {what: size for what, _, size in on_paper.held(on_paper.Shop(events=100, items=10, users=1, d_text=4, encoder=5))}
-    assert held["timeline"] == 75 * 100 + 8
+    assert held["timeline"] == 99 * 100 + 16
     assert held["text vectors, int8"] == 10 * (4 + 4), "a byte a number, and a step a vector"
     assert held["encoder with AdamW"] == 5 * 3 * 4
 

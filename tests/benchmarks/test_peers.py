@@ -1,6 +1,7 @@
 """What peers are given and what the trees may know. Fits of whole peers need their environments: benchmarks/peers/README.md."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -19,7 +20,7 @@ from seasonrec.data.timeline import Timeline
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.cross_validation import folds
 from seasonrec.experiments.record import RunRecord, plain_config, read_table, refuse_other_settings
-from seasonrec.schema import WEEK, as_events
+from seasonrec.schema import DAY, WEEK, as_events
 
 PEERS = Path(__file__).parents[2] / "benchmarks" / "peers"
 WEEKS = Split((96, 99), (100, 103)).weeks
@@ -101,9 +102,10 @@ def test_candidates_are_distinct_and_hold_what_the_user_buys_most(facts, small_s
 def test_own_features_are_unknown_exactly_where_nothing_was_bought(facts, small_shop):
     now = small_shop.timeline.at_week(102)
     rows = facts().rows(USERS, now)
-    h, counts = now.histories(USERS, daily=True), np.zeros((len(USERS), now.n_items))
-    counts[h.pair_query, h.pair_item] = h.pair_count
-    bought = counts[rows.query, rows.item]
+    user, item, time, _ = now.events()
+    day = (time - now.week_zero) // DAY
+    days = Counter((u, i) for u, i, _ in {*zip(user.tolist(), item.tolist(), day.tolist(), strict=True)})
+    bought = np.array([days[USERS[query], row] for query, row in zip(rows.query, rows.item, strict=True)])
     np.testing.assert_array_equal(np.isnan(rows.features[:, 0]), bought == 0)
     np.testing.assert_allclose(np.expm1(rows.features[bought > 0, 0]), bought[bought > 0], rtol=1e-5)
 

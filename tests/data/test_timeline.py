@@ -144,12 +144,10 @@ def test_purchases_by_the_day_are_the_first_event_of_each_user_item_and_day(rand
     assert as_rows(by_hand) == [(1, 4, ZERO + 5, 0, 0), (1, 4, ZERO + DAY, 0, 1), (1, 4, ZERO + 8 * DAY + 1, 1, 7)]
 
 
-def test_histories_by_the_day_count_days_and_know_none_to_come():
-    timeline = small((1, 4, 5), (1, 4, 9), (1, 4, DAY), (1, 4, 2 * WEEK))
-    h = timeline.as_of(ZERO + 2 * WEEK).histories(np.array([1]), daily=True)
-    assert (h.pair_count.tolist(), h.event_age.tolist(), h.event_week.tolist()) == ([2], [1, 1], [0, 0])
-    early = timeline.as_of(ZERO + DAY).histories(np.array([1]), daily=True)
-    assert (early.pair_count.tolist(), early.event_age.tolist()) == ([1], [0])
+def test_a_day_that_has_begun_is_known_from_its_first_event_on():
+    timeline = small((1, 4, 5), (1, 4, 9), (1, 4, DAY), (1, 4, DAY + 7))
+    for moment, days in ((5, []), (6, [1]), (DAY, [1]), (DAY + 1, [2])):
+        assert timeline.as_of(ZERO + moment).histories(np.array([1]), daily=True).pair_count.tolist() == days
 
 
 @pytest.mark.parametrize(("n_users", "n_items"), [(3, 4), (1, 900), (900, 1), (60_000, 70_000)])

@@ -23,6 +23,7 @@ from seasonrec.experiments.examples import K, examples
 from seasonrec.experiments.fit import WEIGHTS
 from seasonrec.experiments.recommend import shown
 from seasonrec.experiments.recommender import Recommender, users_of
+from seasonrec.experiments.recommender import moved as places_now
 
 COLUMNS = ["user_id", "date", "rank", "item_id", "text", "score"]
 PARTS = ["seasonal", "cf", "content", "reranker"]
@@ -246,6 +247,13 @@ def test_data_named_as_they_are_seen_from_where_the_run_was_called_are_found_fro
     assert_frame_equal(seasonrec.load(copy).recommend(["u03"], FIRST), wanted)
     shutil.move(called_in / "shop.csv", tmp_path / "shop.csv")  # and where nothing is there any more, from here
     assert_frame_equal(seasonrec.load(copy).recommend(["u03"], FIRST), wanted)
+
+
+def test_an_adapter_of_ones_own_may_name_several_files(tmp_path):
+    (tmp_path / "a.csv").touch()
+    data = {"_target_": "my.Shop", "path": ["a.csv"], "items": {"path": "a.csv"}}
+    record = {"called_in": str(tmp_path), "config": {"data": data, "paths": {"cache": "cache"}}}
+    assert places_now(record, None).data == data | {"items": {"path": str(tmp_path / "a.csv")}}
 
 
 @pytest.fixture

@@ -264,6 +264,7 @@ def test_secrets_and_the_environment_stay_out_of_the_record(tmp_path, monkeypatc
         ("+api_key=s3cret", "+api_key=***"),
         ("++token=s3cret", "++token=***"),
         ("+logger.wandb={project: shop, api_key: s3cret}", "+logger.wandb=***"),
+        ("+logger.wandb= {'api-key':s3cret}", "+logger.wandb=***"),
         ("sweep.storage=postgresql://me:s3/cr@et@host/db", "sweep.storage=postgresql://me:***@host/db"),
         ("data.path=s3://host:9000/shop@home.csv", "data.path=s3://host:9000/shop@home.csv"),
         ("model.heads={cf: null}", "model.heads={cf: null}"),
@@ -284,8 +285,13 @@ def test_a_run_with_a_secret_goes_on_with_the_same_settings_alone(tmp_path):
 
 
 def test_the_secrets_that_a_record_lacks_are_named():
-    config = {"seed": 0, "logger": {"wandb": {"api_key": "***"}}, "sweep": {"storage": "postgresql://me:***@host/db"}, "words": ["a"]}
-    assert hidden(config) == ["logger.wandb.api_key", "sweep.storage"]
+    config = {
+        "seed": 0,
+        "logger": {"wandb": {"api_key": "***"}},
+        "sweep": {"storage": "postgresql://me:***@host/db"},
+        "words": ["*** a ***"],
+    }
+    assert hidden(config | {"more": [{"token": "***"}]}) == ["logger.wandb.api_key", "sweep.storage", "more[0].token"]
 
 
 def test_values_become_what_json_has():

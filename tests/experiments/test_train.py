@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from polars.testing import assert_frame_equal
 
 from seasonrec.baselines.personal_frequency import PersonalFrequency
+from seasonrec.data.adapters.table import Table
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import evaluate
@@ -245,15 +246,30 @@ def test_a_folder_without_a_record_cannot_be_resumed(composed, tmp_path, monkeyp
         train.resumed(composed(f"resume={tmp_path}"))
 
 
-def test_a_secret_is_asked_for_again_when_a_run_goes_on(run, composed, tmp_path, monkeypatch):
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
-    again, change = shutil.copytree(run, tmp_path / "again"), {"logger": {"mine": {"_target_": "my.Logger", "api_key": "***"}}}
+def test_a_secret_is_asked_for_again_when_a_run_goes_on(run, command, tmp_path, capsys):
+    again = shutil.copytree(run, tmp_path / "again")
     record = json.loads((again / "run.json").read_text())
-    (again / "run.json").write_text(json.dumps(record | {"config": record["config"] | change}))
-    with pytest.raises(ConfigError, match=r"a run's record keeps no secrets; give \+\+logger\.mine\.api_key=\.\.\. again"):
-        train.resumed(composed(f"resume={again}"))
-    resumed = train.resumed(composed(f"resume={again}", "++logger.mine.api_key=s3cret"))
-    assert resumed.logger.mine == {"_target_": "my.Logger", "api_key": "s3cret"}
+    record["config"]["data"] |= {"_target_": f"{__name__}.Guarded", "password": "***"}
+    (again / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit):
+        command("train", f"resume={again}")
+    assert "a run's record keeps no secrets; give ++data.password=... again" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command("train", f"resume={again}", "++data.password=s3cret", "optim.lr=1")
+    assert "goes on with its own configuration; leave out optim.lr=1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command("train", f"resume={again}", "++data.password=s3cret")
+    assert "the data have changed" in capsys.readouterr().err  # what this adapter reads would be other data
+    assert Guarded.given == "s3cret"
+    assert not any("s3cret" in file.read_text(errors="ignore") for file in again.rglob("*") if file.is_file())
+
+
+class Guarded(Table):
+    """A table behind a password."""
+
+    def __init__(self, *, password, **options):
+        super().__init__(**options)
+        type(self).given = password
 
 
 def test_a_run_whose_data_have_changed_cannot_be_resumed(run, command, purchases, tmp_path, capsys):

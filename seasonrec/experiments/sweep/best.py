@@ -10,6 +10,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
+from seasonrec.experiments.record import masked_word
 from seasonrec.experiments.sweep.space import Values
 from seasonrec.experiments.sweep.study import VALUES, Plan
 from seasonrec.experiments.sweep.sweeper import parsed
@@ -39,7 +40,8 @@ def write_best(
     """
     told = ", ".join(f"{name} {value:.5g}" for name, value in zip(plan.objectives, chosen.values, strict=True))
     # Trials are judged by validation weeks alone: what they were spared is no part of what was found.
-    shared = {each.key_or_group: each.value() for each in parsed(words) if each.key_or_group.partition(".")[0] != "baseline"}
+    kept = [word for word in words if masked_word(word) == word]  # secrets are given anew by who trains it
+    shared = {each.key_or_group: each.value() for each in parsed(kept) if each.key_or_group.partition(".")[0] != "baseline"}
     path = plan.folder / BEST
     path.parent.mkdir(exist_ok=True)
     head = [

@@ -26,6 +26,7 @@ from seasonrec.errors import ConfigError
 from seasonrec.evaluation.evaluate import BEYOND_ACCURACY
 from seasonrec.evaluation.selection import METRIC
 from seasonrec.experiments.config import check_number
+from seasonrec.experiments.record import masked_word
 from seasonrec.experiments.sweep.lease import MISSED, WORKER, Lease, beating, is_gone
 from seasonrec.experiments.sweep.space import Limit, Space, Values
 
@@ -110,7 +111,7 @@ class Plan:
     def definition(self, words: Sequence[str]) -> dict[str, Any]:
         """What must stay the same for as long as a study goes on, on whatever machine, in plain containers."""
         parts = {name: OmegaConf.to_container(self.cfg[name], resolve=True) for name in ("space", "maximize", "minimize", "limits")}
-        return parts | {"words": sorted(word for word in words if not word.startswith(OF_MACHINE))}
+        return parts | {"words": sorted(masked_word(word) for word in words if not word.startswith(OF_MACHINE))}
 
 
 def _sampler(configured: Any, seed: int, number: int) -> BaseSampler:

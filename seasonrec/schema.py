@@ -22,6 +22,7 @@ TIME: Final = "time"
 QUANTITY: Final = "quantity"
 PRICE: Final = "price"
 RATING: Final = "rating"
+PRODUCT: Final = "product_id"  # which product of the item this was, where an item is several: a category, a style
 DESCRIPTION: Final = "description"  # the item's text as it stood on this event
 REVIEW: Final = "review"  # what the user wrote about the item on this event
 TEXT: Final = "text"
@@ -43,6 +44,7 @@ EVENTS: Final[Mapping[str, pl.DataType]] = {
     QUANTITY: pl.Float32(),
     PRICE: pl.Float32(),
     RATING: pl.Float32(),
+    PRODUCT: pl.String(),
     DESCRIPTION: pl.String(),
     REVIEW: pl.String(),
 }

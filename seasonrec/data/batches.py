@@ -6,7 +6,7 @@ A batch shares one moment, so that counters of all items are computed once per m
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from seasonrec.data.candidates import Candidates, CandidateSampler
 from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates
 from seasonrec.data.kept import KEPT_GB, Kept
 from seasonrec.data.promotions import Promotions
+from seasonrec.data.purchase_texts import PurchaseTexts
 from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.timeline import AsOf, Histories, Queries
 from seasonrec.data.user_words import UserWords
@@ -135,6 +136,8 @@ class Batch:
         truth_query, truth_column, truth_rating: each bought item [n_truth]; empty where it is not known, e.g. when serving.
         truth_weight: how much each of them counts where it is learnt from [n_truth]; None: all alike.
         user_words: what is known of each user in words [B]; None where no head reads it.
+        purchase_words: says what the words of their purchases say of the users at some places [n] and catalogue rows [n], see
+            `PurchaseTexts.told`; None where they are not read.
         whole: the queries of all processes, where several learn together; None: the batch is the whole.
     """
 
@@ -150,6 +153,7 @@ class Batch:
     truth_rating: Tensor | None
     truth_weight: Tensor | None = None
     user_words: Sequence[str] | None = None
+    purchase_words: Callable[[NDArray, NDArray], NDArray[np.float32]] | None = None
     whole: Whole | None = None
 
     def to(self, device: torch.device) -> "Batch":
@@ -332,6 +336,7 @@ class Batcher:
         words: says what is known of a user; None where no head reads it.
         in_season: (user, item, time) of events -> which items are in season when; None where nobody asks, `Dataset.labels` else.
         daily: a user's own purchases of an item are counted by the day; otherwise by the week.
+        purchases: reads the words of single purchases; None where nobody asks.
     """
 
     def __init__(
@@ -342,9 +347,10 @@ class Batcher:
         in_season: Callable[[NDArray, NDArray, NDArray], SeasonLabels] | None = None,
         *,
         daily: bool = True,
+        purchases: PurchaseTexts | None = None,
     ):
         self.moments, self._similar, self._words, self.in_season = moments, similar or SimilarUsers(), words, in_season
-        self._daily = daily
+        self._purchases, self._daily = purchases, daily
 
     def histories(self, users: NDArray, now: AsOf) -> Histories:
         """What each of `users` had bought then, as the model counts it."""
@@ -382,6 +388,7 @@ class Batcher:
             truth_column=none,
             truth_rating=None,
             user_words=None if self._words is None else self._words(users, now.time),
+            purchase_words=None if self._purchases is None else partial(self._purchases.told, users, now, own),
         )
 
     def of_pairs(self, users: NDArray, items: NDArray, now: AsOf) -> Batch:

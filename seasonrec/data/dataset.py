@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seasonrec.data.promotions import Promotions
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import DataError
-from seasonrec.schema import DAY, ITEM, RATING, START, TEXT, TIME, USER, WEEK, day_of
+from seasonrec.schema import DAY, DESCRIPTION, ITEM, PRODUCT, RATING, START, TEXT, TIME, USER, WEEK, day_of
 from seasonrec.seasons.calendar import Calendar
 from seasonrec.seasons.in_season import SeasonLabels
 
@@ -203,6 +203,14 @@ class Dataset:
     def item_texts(self, cutoff: int) -> list[str]:
         """The text of each catalogue item as known before `cutoff`, [n_items]; "" where there is none."""
         return list(self.text_rule(self.events, self.items, cutoff))
+
+    @cached_property
+    def purchases_in_words(self) -> pl.DataFrame:
+        """What each event says in words, and of which product, in the timeline's order: description, "" where it says nothing, and
+        product_id, which is the description where no product is named.
+        """
+        words = pl.col(DESCRIPTION).fill_null("")
+        return self.events.sort(TIME, maintain_order=True).select(words, pl.col(PRODUCT).fill_null(words))
 
     @cached_property
     def user_texts(self) -> list[str]:

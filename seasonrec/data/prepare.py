@@ -20,7 +20,7 @@ from seasonrec.data.adapters.adapter import Adapter
 from seasonrec.data.dataset import Dataset, Shop, Split
 from seasonrec.errors import DataError
 from seasonrec.own_code import digests
-from seasonrec.schema import as_events
+from seasonrec.schema import EVENTS
 
 # Raise it whenever the same source would be cleaned, or written, differently; READING of an adapter's class, where it alone would.
 FORMAT: Final = 2
@@ -48,7 +48,7 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
     entry = Path(cache_dir).expanduser() / f"{name}-{digest}{_of_own_code(adapter)}"
     entry.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(entry.parent.with_name(f"{entry.parent.name}.lock")):
-        if entry.is_dir():
+        if entry.is_dir() and not _is_older(entry):
             return replace(_load(adapter, entry), digest=digest, purchases_digest=purchases)
         with warnings.catch_warnings(record=True) as notices:
             warnings.simplefilter("always")
@@ -57,6 +57,17 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
         _store(dataset, messages, entry)
     _repeat(messages)
     return dataset
+
+
+def _is_older(entry: Path) -> bool:
+    """Whether an entry was made before one of the event columns; then it is gone, to be made anew."""
+    try:
+        older = not EVENTS.keys() <= pl.read_parquet_schema(entry / "events.parquet").keys()
+    except (OSError, pl.exceptions.PolarsError):
+        return False  # a damaged one is for its user to look at
+    if older:
+        shutil.rmtree(entry)
+    return older
 
 
 def _of_own_code(adapter: Adapter) -> str:
@@ -157,7 +168,6 @@ def _load(adapter: Adapter, entry: Path) -> Dataset:
         tables: dict[str, Any] = {name: pl.read_parquet(entry / f"{name}.parquet") for name in names}
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"prepared data in {entry} cannot be read: {error}; delete the folder, and they are made anew") from error
-    tables["events"] = as_events(tables["events"], str(entry))  # an entry may be older than one of the optional columns
     _repeat(meta.pop("notices"))
     meta["split"] = Split(*(tuple(meta["split"][part]) for part in ("validation", "test")))
     meta["shop"] = Shop(**meta["shop"])

@@ -68,6 +68,10 @@ class Histories:
         """The sum of an event weight over each pair, [n_pairs]."""
         return np.bincount(self.event_pair, weights=weight, minlength=len(self.pair_item)).astype(np.float32)
 
+    def row_of(self, query: NDArray, item: NDArray, n_items: int) -> Int:
+        """The pair of each query and item, -1 where the user has not had the item, [n]."""
+        return rows_among(self.pair_query * n_items + self.pair_item, query.astype(np.int64) * n_items + item)
+
 
 class Timeline:
     """Append-only, time-sorted purchase events over a fixed set of user and item rows.
@@ -487,6 +491,14 @@ class AsOf:
         value = np.add.reduceat(weight, first, dtype=np.float64).astype(np.float32)
         starts = np.searchsorted(query[first], np.arange(len(users) + 1))
         return sp.csr_matrix((value, item[first], starts), shape=(len(users), self.n_items))
+
+
+def rows_among(ascending: Int, asked: Int) -> Int:
+    """The place of each number among distinct ascending ones, -1 where it is none of them, [n]."""
+    if not len(ascending):
+        return np.full(len(asked), -1)
+    row = np.minimum(np.searchsorted(ascending, asked), len(ascending) - 1)
+    return np.where(ascending[row] == asked, row, -1)
 
 
 def _starts(user: Rows, n_users: int) -> Int:

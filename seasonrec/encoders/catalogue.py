@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seasonrec.bounds import bounded
+from seasonrec.data.purchase_texts import PurchaseTexts
 from seasonrec.encoders.encoder import TextEncoder
 from seasonrec.encoders.neighbours import Neighbours
 from seasonrec.encoders.prefix_cache import Prefix
@@ -82,6 +83,7 @@ class CatalogueTexts(nn.Module):
     Attributes:
         pretrained: the digest of the encoder as it was loaded.
         near: see `find_neighbours`; None before.
+        purchases: what single purchases say, as the encoder was loaded; None where that is not read.
 
     Args:
         encoder: as it was loaded; a fine-tuning mode prepares it for training after its texts are encoded.
@@ -118,6 +120,7 @@ class CatalogueTexts(nn.Module):
         row = np.fromiter(map(place.__getitem__, (*item_texts, *user_texts, "")), np.int64, len(item_texts) + len(user_texts) + 1)
         self._prefix = Prefix(encoder, self._texts, cache, prefix_gb)
         self.near: Neighbours | None = None
+        self.purchases: PurchaseTexts | None = None
         self._contexts: dict[str, NDArray] = {}  # as many as there are distinct seasons in words
         self.register_buffer("of_item", torch.from_numpy(row[: len(item_texts)]), persistent=False)
         self.register_buffer("of_user", torch.from_numpy(row[len(item_texts) :]), persistent=False)

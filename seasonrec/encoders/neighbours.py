@@ -17,19 +17,24 @@ ROWS = 1024  # texts compared with all others at a time, at most: their similari
 PAIRS = 1 << 28  # and no more pairs than these, of 1 GB
 
 
-def nearest(vectors: NDArray[np.float32], k: int, device: torch.device | str = "cpu") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k nearest rows of each row by cosine, itself the first, and their cosines, both [n, k].
+def nearest(
+    vectors: NDArray[np.float32], k: int, device: torch.device | str = "cpu", among: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The k nearest rows of each row by cosine, itself the first if it is one of them, and their cosines, both [n, k].
 
     Args:
         vectors: unit or zero [n, d].
         device: that compares them; it holds the vectors, and 4 bytes for each of up to `PAIRS` cosines.
+        among: the first so many rows alone are anybody's neighbours; None: all.
     """
     all_rows = torch.from_numpy(vectors).to(device)
+    others = all_rows[:among]
     index, cosine = [], []
     for rows in torch.arange(len(vectors), device=device).split(max(1, min(ROWS, PAIRS // len(vectors)))):
-        near = all_rows[rows] @ all_rows.T
-        near[torch.arange(len(rows), device=device), rows] = torch.inf  # itself, also where other rows are equal or its vector is zero
-        best = near.topk(min(k, len(vectors)))
+        near = all_rows[rows] @ others.T
+        itself = rows[rows < len(others)]
+        near[torch.arange(len(itself), device=device), itself] = torch.inf  # also where other rows are equal or its vector is zero
+        best = near.topk(min(k, len(others)))
         index.append(best.indices.cpu())
         cosine.append(best.values.clamp(max=1).cpu())
     return torch.cat(index).numpy(), torch.cat(cosine).numpy()
@@ -40,7 +45,7 @@ class Neighbours:
     """The texts of items that are nearest to each of them.
 
     Args:
-        index: rows of texts, the text itself first [n_texts, k].
+        index: rows of texts, the text itself first, if it is one of those that are neighbours [n_texts, k].
         cosine: how near they are [n_texts, k]; -inf in the rows of blank texts and of those of no item: they have no neighbours.
     """
 
@@ -55,6 +60,7 @@ class Neighbours:
         k: int,
         device: torch.device | str = "cpu",
         cache: Path | None = None,
+        among: int | None = None,
     ) -> "Neighbours":
         """Found by comparing all texts of items with each other.
 
@@ -64,10 +70,11 @@ class Neighbours:
             k: neighbours of a text, itself included; fewer where there are not so many texts.
             device: that compares them.
             cache: folder of those that were found before, 8 bytes x n_texts x k each; None keeps nothing.
+            among: the first so many texts alone are anybody's neighbours; None: all.
         """
         if cache is None:
-            return cls._found(text_of, vectors, k, device)
-        asked = hashlib.sha256(f"{k} {vectors.shape}".encode())
+            return cls._found(text_of, vectors, k, device, among)
+        asked = hashlib.sha256(f"{k} {vectors.shape}{'' if among is None else f' {among}'}".encode())
         for array in (text_of, vectors):
             asked.update(np.ascontiguousarray(array).data)
         folder = cache / asked.hexdigest()[:32]
@@ -76,21 +83,24 @@ class Neighbours:
                 if (data := read_shard(path)) is not None:
                     kept = safetensors.load(data)
                     return cls(kept["index"].long(), kept["cosine"])
-            found = cls._found(text_of, vectors, k, device)
+            found = cls._found(text_of, vectors, k, device, among)
             write_shard(folder, safetensors.save({"index": found.index.int(), "cosine": found.cosine}))
         return found
 
     @classmethod
-    def _found(cls, text_of: NDArray[np.int64], vectors: NDArray[np.float32], k: int, device: torch.device | str) -> "Neighbours":
+    def _found(
+        cls, text_of: NDArray[np.int64], vectors: NDArray[np.float32], k: int, device: torch.device | str, among: int | None
+    ) -> "Neighbours":
         used = np.unique(text_of[(vectors != 0).any(axis=1)[text_of]])
         directions = vectors[used]
         norm = np.linalg.norm(directions, axis=1, keepdims=True)
         if not np.allclose(norm, 1, atol=1e-3):  # an encoder that does not normalise; others keep their last digits
             directions = directions / norm
-        k = min(k, max(len(used), 1))
+        n_others = len(used) if among is None else int(np.searchsorted(used, among))
+        k = min(k, max(n_others, 1))
         index, cosine = torch.zeros(len(vectors), k, dtype=torch.int64), torch.full((len(vectors), k), -torch.inf)
-        if len(used):
-            near, cosine_of_used = nearest(directions, k, device)
+        if n_others:
+            near, cosine_of_used = nearest(directions, k, device, n_others)
             index[used], cosine[used] = torch.from_numpy(used[near]), torch.from_numpy(cosine_of_used)
         return cls(index, cosine)
 

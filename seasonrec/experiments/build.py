@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seasonrec.bounds import misfit
+from seasonrec.bounds import bounded, misfit
 from seasonrec.data.adapters.tables import split_of
 from seasonrec.data.batches import Batcher, Moments
 from seasonrec.data.dataset import Dataset
@@ -19,6 +20,7 @@ from seasonrec.data.similar_users import SimilarUsers
 from seasonrec.data.user_words import UserWords
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
+from seasonrec.encoders.purchases import purchase_texts
 from seasonrec.errors import ConfigError
 from seasonrec.evaluation.ratings import Rater
 from seasonrec.evaluation.scorer import Scorer
@@ -71,6 +73,16 @@ def texts_of(cfg: DictConfig, dataset: Dataset, week: int, progress: Callable[[i
         prefix_gb=cfg.model.get("prefix_cache_gb", 0.0),
         progress=progress,
     )
+    if k := (cfg.get("reranker") or {}).get("purchase_texts"):
+        texts.purchases = purchase_texts(
+            dataset.purchases_in_words,
+            int(np.searchsorted(dataset.timeline.time, dataset.start_of(week))),
+            encoder,
+            int(bounded("reranker.purchase_texts", k, 1)),
+            device=device_of(cfg.get("trainer")),
+            cache=cache_folder(cfg),
+            progress=progress,
+        )
     encoder.to("cpu")  # beside what else a model is made of, until a fit moves all of it
     # Only now: every mode begins with the pretrained vectors, which are on disk under the pretrained model's name.
     torch.manual_seed(cfg.seed)
@@ -140,7 +152,7 @@ def joint_of(cfg: DictConfig, dataset: Dataset, texts: CatalogueTexts, similar: 
         resolve(reranker["_target_"], "reranker")  # a run may be loaded where the package that it needs is missing
     # Until 28 November 2026 a user's purchases were counted by the week, and no config said so.
     daily = cfg.model.get("daily_purchases", False)
-    batcher = Batcher(moments, similar or similar_users_of(cfg), words, dataset.labels, daily=daily)
+    batcher = Batcher(moments, similar or similar_users_of(cfg), words, dataset.labels, daily=daily, purchases=texts.purchases)
     return Joint(model, batcher, loss, instantiate(reranker))
 
 

@@ -48,6 +48,19 @@ def test_the_timeline_is_made_once():
     assert dataset.timeline is dataset.timeline
 
 
+def test_purchases_in_words_stand_in_order_of_time_and_name_their_product_or_are_it():
+    events = pl.DataFrame(
+        {
+            "user_id": ["a", "a", "b"],
+            "item_id": ["x", "9", "9"],
+            "time": [START + 2, START + 1, START + 1],
+            "description": ["red mug", None, "tea"],
+            "product_id": [None, "p1", "p2"],
+        }
+    )
+    assert shop(events).purchases_in_words.rows() == [("", "p1"), ("tea", "p2"), ("red mug", "red mug")]
+
+
 @pytest.mark.parametrize(("ratings", "kept"), [([3.0, 4.0], [4.0, 3.0]), ([3.0, None], None)])
 def test_ratings_are_kept_where_every_event_has_one(ratings, kept):
     events = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "x"], "time": [START + 1, START], "rating": ratings})

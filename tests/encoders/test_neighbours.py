@@ -41,6 +41,15 @@ def test_more_neighbours_than_texts_are_all_texts():
     np.testing.assert_array_equal(np.sort(index, axis=1), np.tile(np.arange(3), (3, 1)))
 
 
+def test_among_the_first_rows_the_nearest_are_those_of_scikit_learn():
+    vectors = unit(np.random.default_rng(4).normal(size=(60, 5)))
+    index, cosine = nearest(vectors, 4, among=20)
+    distance, expected = NearestNeighbors(n_neighbors=4, metric="cosine", algorithm="brute").fit(vectors[:20]).kneighbors(vectors)
+    np.testing.assert_array_equal(index, expected)
+    np.testing.assert_allclose(cosine, 1 - distance, atol=1e-6)
+    assert nearest(vectors, 30, among=20)[0].shape == (60, 20)
+
+
 def test_neighbours_are_texts_of_items_and_rows_of_all_texts():
     # Text 1 is a user's and nearest to all, text 3 is blank.
     vectors = np.array([[1, 0], [0.9, 0.1], [0.6, 0.8], [0, 0], [0, 2]], np.float32)

@@ -121,6 +121,11 @@ def test_a_selection_alone_is_reranked_alike_trusts_by_validation_weeks_and_show
     assert re.search(rf"validation weeks .*│ joint +│ +{ndcg(tmp_path, 'validation'):.4f} ", capsys.readouterr().out, re.DOTALL)
 
 
+def test_trees_that_read_purchases_rank_alike_from_the_run_s_folder(command, words, tmp_path, gives_its_lists):
+    command("train", *words, *RERANKED, "reranker.purchase_texts=5", f"hydra.run.dir={tmp_path}")
+    gives_its_lists(tmp_path)
+
+
 def test_a_run_that_ranks_nothing_takes_no_reranker(command, words, tmp_path, capsys):
     with pytest.raises(SystemExit):
         command("train", *words, "stage=ratings", "reranker=boosted_trees", f"paths.run={tmp_path}")

@@ -6,10 +6,12 @@ from dataclasses import replace
 import lightgbm
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from scipy.special import logsumexp
 
 from seasonrec.data.batches import N_PAIR_FEATURES, N_USER_FEATURES
+from seasonrec.data.purchase_texts import N_WORDS, PurchaseTexts
 from seasonrec.data.timeline import Timeline
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.evaluate import evaluate
@@ -106,6 +108,32 @@ def test_trees_see_what_heads_say_and_what_is_known_of_user_and_pair(asked):
         wanted += h.user[query].tolist()
         np.testing.assert_allclose(rows.features[at], wanted, rtol=1e-5, atol=1e-5)
         assert float(rows.score[at]) == pytest.approx(heads[0] + heads[1] + heads[2] + heads[3], abs=1e-5)
+
+
+@pytest.fixture
+def wordy_shop(small_shop):
+    """A shop whose purchases say something."""
+    t, rng = small_shop.timeline, np.random.default_rng(6)
+    text, vectors = rng.integers(0, 9, len(t)), np.eye(9, dtype=np.float32)
+    likeness = sp.csr_matrix(np.eye(9, dtype=np.float32) + 0.1)
+    small_shop.batcher._purchases = PurchaseTexts(text, text, vectors, likeness)
+    return small_shop
+
+
+def test_trees_see_what_the_words_of_purchases_say_where_they_are_told_to(wordy_shop):
+    batch, now = wordy_shop.batch(WEEK_NOW, USERS), wordy_shop.timeline.at_week(WEEK_NOW)
+    scores = scorer_of(wordy_shop).of_batch(batch)
+    without, rows = rows_of(batch, scores, n_best=4), rows_of(batch, scores, n_best=4, words=True)
+    told = wordy_shop.batcher._purchases.told(USERS, now, now.histories(USERS, True), rows.query.numpy(), rows.item.numpy())
+    torch.testing.assert_close(rows.features, torch.cat([without.features, torch.from_numpy(told)], 1), equal_nan=True)
+    np.testing.assert_array_equal(np.isnan(told[:, 0]), ~rows.own.numpy())
+    with_words, blind_to_them = learnt(wordy_shop, purchase_texts=5), learnt(wordy_shop)
+    assert with_words._trees.num_feature() == blind_to_them._trees.num_feature() + N_WORDS
+
+
+def test_words_that_nobody_reads_are_an_error(small_shop):
+    with pytest.raises(ConfigError, match=r"reranker\.purchase_texts: this batcher does not read the words of purchases"):
+        learnt(small_shop, purchase_texts=5)
 
 
 def test_a_score_that_all_queries_share_is_read_as_one_of_each(small_shop):

@@ -14,7 +14,7 @@ from seasonrec.data.adapters.times import seconds
 from seasonrec.data.cleaning import EVENT_STEPS, Column, Step, clean, first_of
 from seasonrec.data.dataset import Dataset, Shop, Split
 from seasonrec.errors import DataError
-from seasonrec.schema import DESCRIPTION, ITEM, PRICE, QUANTITY, TIME, USER
+from seasonrec.schema import DESCRIPTION, ITEM, PRICE, PRODUCT, QUANTITY, TIME, USER
 
 LEVELS: Final = {"category": "Category", "product": "ASIN/ISBN (Product Code)"}
 NUMBERS: Final = {QUANTITY: "Quantity", PRICE: "Purchase Price Per Unit"}
@@ -59,6 +59,7 @@ class OpenEcommerce:
             USER: pl.col("Survey ResponseID"),
             ITEM: pl.col(LEVELS[self.level]),
             TIME: seconds(purchases["Order Date"], f"{path}: column 'Order Date'"),
+            PRODUCT: pl.col(LEVELS["product"]),
             DESCRIPTION: pl.col("Title"),
             **{name: pl.col(column).cast(pl.Float64, strict=False) for name, column in NUMBERS.items()},
         }

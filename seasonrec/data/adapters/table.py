@@ -16,11 +16,20 @@ from seasonrec.data.adapters.times import seconds
 from seasonrec.data.cleaning import EVENT_STEPS, Column, Step, clean, first_of
 from seasonrec.data.dataset import Dataset, Shop
 from seasonrec.errors import DataError
-from seasonrec.schema import DESCRIPTION, END, ITEM, KIND, PRICE, QUANTITY, RATING, SHARE, START, TEXT, TIME, USER, WEEK
+from seasonrec.schema import DESCRIPTION, END, ITEM, KIND, PRICE, PRODUCT, QUANTITY, RATING, SHARE, START, TEXT, TIME, USER, WEEK
 from seasonrec.seasons.phase import zone
 
 # What a mapping may name, and the canonical column that it becomes.
-ROLES: Final = {"user": USER, "item": ITEM, "time": TIME, "quantity": QUANTITY, "price": PRICE, "rating": RATING, "text": DESCRIPTION}
+ROLES: Final = {
+    "user": USER,
+    "item": ITEM,
+    "time": TIME,
+    "quantity": QUANTITY,
+    "price": PRICE,
+    "rating": RATING,
+    "product": PRODUCT,
+    "text": DESCRIPTION,
+}
 REQUIRED: Final = ("user", "item", "time")
 PROMOTION_ROLES: Final = {"item": ITEM, "start": START, "end": END, "kind": KIND, "share": SHARE}
 PROMOTION_REQUIRED: Final = ("item", "start", "end")
@@ -40,8 +49,8 @@ class Table:
 
     Args:
         path: CSV (also .csv.gz) or Parquet, one row a purchase.
-        columns: role -> column of the file. user, item and time are required; quantity, price, rating and text (the
-            item's description on that row) are optional; null means that there is none.
+        columns: role -> column of the file. user, item and time are required; quantity, price, rating, product (which one of the item's
+            it was, where an item is several) and text (the description on that row) are optional; null means that there is none.
         items: {path, columns}, where columns maps `item`, `text` (a column or a list of them) and any attribute's name to the
             item table's columns; null for no table. Without it an item's text is its usual `text` among the purchases.
         users: the same for users, with `user` and `text`.
@@ -174,7 +183,7 @@ class Table:
         return named
 
     def _canonical(self, name: str, values: pl.Series, path: Path, time_format: str | None) -> pl.Series:
-        if name in (USER, ITEM):
+        if name in (USER, ITEM, PRODUCT):
             return ids(values)
         if name in (TIME, START, END):
             where, option = f"{path}: column {values.name!r}", "data.time_format" if name == TIME else PROMOTED_FORMAT

@@ -187,6 +187,11 @@ def test_open_ecommerce_names_a_category_before_its_words(build):
     assert not any(word in text.split(": ")[1].split() for text in texts for word in ("garden", "lamp"))
 
 
+def test_open_ecommerce_knows_which_product_of_a_category_was_bought(build):
+    events = build("open_ecommerce_category").read().events
+    assert events["item_id"].str.replace("GARDEN_LAMP_", "B").equals(events["product_id"], check_names=False)
+
+
 def test_open_ecommerce_knows_two_levels():
     with pytest.raises(DataError, match=r"data\.level: got 'brand', wanted one of \['category', 'product'\]"):
         OpenEcommerce(path="anywhere.csv", level="brand")

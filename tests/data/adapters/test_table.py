@@ -50,6 +50,11 @@ def test_a_good_file_loses_nothing_and_splits_into_its_last_weeks(shop):
     assert dataset.split == Split((53, 60), (61, 68))
 
 
+def test_the_product_that_a_row_names_is_an_id_beside_the_item(shop):
+    lines = [f"{line},{'art' if n == 0 else f'00{n % 3}'}" for n, line in enumerate(good())]
+    assert shop(lines, {**COLUMNS, "product": "art"}).events["product_id"].head(3).to_list() == ["001", "002", "000"]
+
+
 def test_gzip_parquet_and_other_separators_read_the_same(shop, tmp_path):
     expected = shop(good()).events
     assert shop(gzip.compress("\n".join(good()).encode()), name="shop.csv.gz").events.equals(expected)

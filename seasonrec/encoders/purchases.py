@@ -1,0 +1,64 @@
+"""The words of single purchases, as an encoder reads them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+import torch
+
+from seasonrec.data.purchase_texts import PurchaseTexts
+from seasonrec.encoders.encoder import TextEncoder
+from seasonrec.encoders.neighbours import Neighbours
+from seasonrec.errors import DataError
+from seasonrec.schema import DESCRIPTION, PRODUCT
+
+SHARPNESS: Final = 20.0  # a text at cosine .9 tells an eighth of what a text's own purchases tell of it
+
+
+def purchase_texts(
+    purchases: pl.DataFrame,
+    n_known: int,
+    encoder: TextEncoder,
+    k: int,
+    *,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> PurchaseTexts:
+    """What purchases say in words, each with those that are nearest to it.
+
+    Only texts that were known at the cut-off are anybody's neighbours: a later one is told of by its own purchases and by them.
+
+    Args:
+        purchases: see `Dataset.purchases_in_words`.
+        n_known: how many of them, the first ones, were known at the cut-off.
+        encoder: as it was loaded.
+        k: neighbours of a text, itself included.
+        device: that compares texts.
+        cache: folder of what was encoded and found before.
+        progress: called with the number of texts encoded since the last call.
+
+    Raises:
+        DataError: no purchase says anything.
+    """
+    words = purchases[DESCRIPTION]
+    known, every = (some.unique().sort() for some in (words[:n_known], words))
+    texts = pl.concat([known, every.filter(~every.is_in(known.implode()))]).to_list()
+    if set(texts) <= {""}:
+        raise DataError(
+            f"reranker.purchase_texts: no purchase has words (column {DESCRIPTION!r} of the events); give reranker.purchase_texts=null"
+        )
+    vectors = encoder.encode(texts, cache=cache and cache / "texts", progress=progress)
+    near = Neighbours.of(np.arange(len(texts)), vectors, k, device, cache and cache / "neighbours", among=len(known))
+    later = np.arange(len(texts)) >= len(known)
+    itself = sp.diags((later & vectors.any(1)).astype(np.float32), format="csr")
+    row = {text: row for row, text in enumerate(texts)}
+    return PurchaseTexts(
+        np.fromiter(map(row.__getitem__, words), np.int32, len(words)),
+        purchases[PRODUCT].rank("dense").to_numpy(),
+        vectors,
+        (near.matrix(near.weights(SHARPNESS)) + itself).tocsr(),
+    )

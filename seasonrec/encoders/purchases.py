@@ -49,7 +49,7 @@ def purchase_texts(
     texts = pl.concat([known, every.filter(~every.is_in(known.implode()))]).to_list()
     if set(texts) <= {""}:
         raise DataError(
-            f"reranker.purchase_texts: no purchase has words (column {DESCRIPTION!r} of the events); give reranker.purchase_texts=null"
+            f"model.purchase_texts: no purchase has words (column {DESCRIPTION!r} of the events); give model.purchase_texts=null"
         )
     vectors = encoder.encode(texts, cache=cache and cache / "texts", progress=progress)
     near = Neighbours.of(np.arange(len(texts)), vectors, k, device, cache and cache / "neighbours", among=len(known))

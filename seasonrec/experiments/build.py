@@ -73,12 +73,12 @@ def texts_of(cfg: DictConfig, dataset: Dataset, week: int, progress: Callable[[i
         prefix_gb=cfg.model.get("prefix_cache_gb", 0.0),
         progress=progress,
     )
-    if k := (cfg.get("reranker") or {}).get("purchase_texts"):
+    if k := cfg.model.get("purchase_texts"):
         texts.purchases = purchase_texts(
             dataset.purchases_in_words,
             int(np.searchsorted(dataset.timeline.time, dataset.start_of(week))),
             encoder,
-            int(bounded("reranker.purchase_texts", k, 1)),
+            int(bounded("model.purchase_texts", k, 1)),
             device=device_of(cfg.get("trainer")),
             cache=cache_folder(cfg),
             progress=progress,

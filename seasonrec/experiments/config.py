@@ -85,6 +85,7 @@ class Model:
     refresh_texts: RefreshTexts = field(default_factory=RefreshTexts)
     prefix_cache_gb: float = 0.0
     text_neighbours: dict[str, Any] | None = None
+    purchase_texts: int | None = None
     last_year: bool = True
     daily_purchases: bool = False  # as configs have it that lack the key
     similar_users: dict[str, Any] = field(default_factory=dict)

@@ -30,7 +30,7 @@ IRRELEVANT: Final = (
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
 )
-ABSENT: Final = {"model.daily_purchases": False, "reranker.purchase_texts": None}  # what a config means that is older than the key
+ABSENT: Final = {"model.daily_purchases": False, "model.purchase_texts": None}  # what a config means that is older than the key
 N_SHOWN: Final = 4  # settings in a label; the table of runs has them all
 
 

@@ -56,22 +56,19 @@ class Rows:
     own: Tensor
 
 
-def rows_of(batch: Batch, scores: Scores, n_best: int, demand: bool = False, words: bool = False) -> Rows:
+def rows_of(batch: Batch, scores: Scores, n_best: int, demand: bool = False) -> Rows:
     """What each user has had, and the best of all other items, with what is known of them.
 
     Features: what each head contributes and the score, its distance from the query's best, from the best of what is new to the user and
     from the log of the sum of all, the log purchases of similar users and their lift, what the user's own purchases of the item say (NaN
-    where there are none), what is known of the user, and where asked for the item's demand and what the words of their
-    purchases say.
+    where there are none), what is known of the user, where asked for the item's demand, and where they are read what the
+    words of purchases say.
 
     Memory: some 12 bytes x queries x items, and 4 bytes x rows x features.
 
     Args:
         batch: over the whole catalogue.
         n_best: how many of the items that are new to a user.
-
-    Raises:
-        ConfigError: words are asked for, and the batch has none.
     """
     total, h = scores.total, batch.history
     n_items, own = total.shape[1], h.query * total.shape[1] + h.item
@@ -92,9 +89,7 @@ def rows_of(batch: Batch, scores: Scores, n_best: int, demand: bool = False, wor
     ]
     never = h.features.new_full((1, N_OWN), torch.nan)  # the last row, so that of pair -1
     known = [torch.cat([h.features[:, :N_OWN], never])[pair], h.user[query], *([batch.demand[item]] if demand else [])]
-    if words:
-        if batch.purchase_words is None:
-            raise ConfigError("reranker.purchase_texts: this batcher does not read the words of purchases; give Batcher(purchases=...)")
+    if batch.purchase_words is not None:
         known.append(torch.from_numpy(batch.purchase_words(query.cpu().numpy(), item.cpu().numpy())).to(own.device))
     return Rows(query, item, torch.cat([torch.stack(columns, 1), *known], 1), score, pair >= 0)
 
@@ -191,7 +186,6 @@ class BoostedTrees:
         n_judged: about so many queries its trust is found by; None for all.
         new: weight of the same lists without own items, beside 1 for the whole ones.
         demand: whether it sees the items' demand. Where each season was seen once or twice, trees learn by heart what it sold.
-        purchase_texts: it sees what the words of single purchases say, each with so many of those nearest to it; None: it does not.
         options: LightGBM's own parameters, by its own names of them.
 
     Attributes:
@@ -214,17 +208,14 @@ class BoostedTrees:
         n_judged: int | None = 1_000,
         new: float = 0.2,
         demand: bool = False,
-        purchase_texts: int | None = None,
         options: Mapping[str, Any] | None = None,
     ):
         counts = {"n_queries": n_queries, "n_best": n_best, "n_negatives": n_negatives, "n_rounds": n_rounds, "n_judged": n_judged}
-        counts["purchase_texts"] = purchase_texts
         for name, value in counts.items():
             if value is not None:
                 bounded(f"reranker.{name}", value, 1)
         self._n_queries, self._n_best, self._n_negatives = n_queries, n_best, n_negatives
         self._n_rounds, self._n_judged = n_rounds, n_judged
-        self._words = purchase_texts is not None
         self._new, self._demand, self._options = bounded("reranker.new", new, 0), demand, {**(options or {}), **REPEATABLE}
         self._refuse_unknown_options()
         self._trees: lightgbm.Booster | None = None
@@ -239,7 +230,7 @@ class BoostedTrees:
         """
         if self._trees is None:
             return scores
-        rows = rows_of(batch, scores, self._n_best, self._demand, self._words)
+        rows = rows_of(batch, scores, self._n_best, self._demand)
         told = torch.from_numpy((self.trust * self._told(rows.features.cpu().numpy())).astype(np.float32))
         said, added = told.to(scores.total.device), torch.zeros_like(scores.total)
         least = said.new_full((len(added),), torch.inf).scatter_reduce(0, rows.query, said, "amin")
@@ -344,7 +335,7 @@ class BoostedTrees:
 
     def _drawn(self, batch: Batch, scores: Scores, rng: np.random.Generator) -> Lists:
         """The candidates of a batch that are learnt from; only of queries with a bought one."""
-        rows, n = rows_of(batch, scores, self._n_best, self._demand, self._words), len(batch.user)
+        rows, n = rows_of(batch, scores, self._n_best, self._demand), len(batch.user)
         truth = torch.zeros(scores.total.shape)
         truth[batch.truth_query.cpu(), batch.truth_column.cpu()] = 1.0 if batch.truth_weight is None else batch.truth_weight.cpu()
         counts, query = truth[rows.query.cpu(), rows.item.cpu()].numpy(), rows.query.cpu().numpy()

@@ -54,7 +54,5 @@ def test_vectors_and_neighbours_are_kept(encoder, tmp_path):
 
 
 def test_purchases_without_words_are_an_error(encoder):
-    with pytest.raises(
-        DataError, match=r"no purchase has words \(column 'description' of the events\); give reranker\.purchase_texts=null"
-    ):
+    with pytest.raises(DataError, match=r"no purchase has words \(column 'description' of the events\); give model\.purchase_texts=null"):
         purchase_texts(purchases(["", ""]), 2, encoder, k=2)

@@ -122,7 +122,7 @@ def test_a_selection_alone_is_reranked_alike_trusts_by_validation_weeks_and_show
 
 
 def test_trees_that_read_purchases_rank_alike_from_the_run_s_folder(command, words, tmp_path, gives_its_lists):
-    command("train", *words, *RERANKED, "reranker.purchase_texts=5", f"hydra.run.dir={tmp_path}")
+    command("train", *words, *RERANKED, "model.purchase_texts=5", f"hydra.run.dir={tmp_path}")
     gives_its_lists(tmp_path)
 
 

@@ -111,8 +111,8 @@ def test_trees_see_what_heads_say_and_what_is_known_of_user_and_pair(asked):
 
 
 @pytest.fixture
-def wordy_shop(small_shop):
-    """A shop whose purchases say something."""
+def wordy_shop(small_shop, asked):
+    """The shop, whose purchases say something from now on."""
     t, rng = small_shop.timeline, np.random.default_rng(6)
     text, vectors = rng.integers(0, 9, len(t)), np.eye(9, dtype=np.float32)
     likeness = sp.csr_matrix(np.eye(9, dtype=np.float32) + 0.1)
@@ -120,20 +120,15 @@ def wordy_shop(small_shop):
     return small_shop
 
 
-def test_trees_see_what_the_words_of_purchases_say_where_they_are_told_to(wordy_shop):
-    batch, now = wordy_shop.batch(WEEK_NOW, USERS), wordy_shop.timeline.at_week(WEEK_NOW)
-    scores = scorer_of(wordy_shop).of_batch(batch)
-    without, rows = rows_of(batch, scores, n_best=4), rows_of(batch, scores, n_best=4, words=True)
-    told = wordy_shop.batcher._purchases.told(USERS, now, now.histories(USERS, True), rows.query.numpy(), rows.item.numpy())
+def test_trees_see_what_the_words_of_purchases_say_where_they_are_read(wordy_shop, asked):
+    now, told_of = wordy_shop.timeline.at_week(WEEK_NOW), wordy_shop.batcher._purchases.told
+    without, rows = rows_of(*asked, n_best=4), rows_of(wordy_shop.batch(WEEK_NOW, USERS), asked[1], n_best=4)
+    told = told_of(USERS, now, now.histories(USERS, True), rows.query.numpy(), rows.item.numpy())
     torch.testing.assert_close(rows.features, torch.cat([without.features, torch.from_numpy(told)], 1), equal_nan=True)
     np.testing.assert_array_equal(np.isnan(told[:, 0]), ~rows.own.numpy())
-    with_words, blind_to_them = learnt(wordy_shop, purchase_texts=5), learnt(wordy_shop)
-    assert with_words._trees.num_feature() == blind_to_them._trees.num_feature() + N_WORDS
-
-
-def test_words_that_nobody_reads_are_an_error(small_shop):
-    with pytest.raises(ConfigError, match=r"reranker\.purchase_texts: this batcher does not read the words of purchases"):
-        learnt(small_shop, purchase_texts=5)
+    seen = learnt(wordy_shop)._trees.num_feature()
+    wordy_shop.batcher._purchases = None
+    assert seen == learnt(wordy_shop)._trees.num_feature() + N_WORDS
 
 
 def test_a_score_that_all_queries_share_is_read_as_one_of_each(small_shop):

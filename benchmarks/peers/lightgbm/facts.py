@@ -18,6 +18,7 @@ from seasonrec.baselines.tifu_knn import TifuKnn
 from seasonrec.data.batches import pair_features, user_features
 from seasonrec.data.counters import N_FEATURES, RECENT, demand_features, demand_rates
 from seasonrec.data.promotions import Promotions
+from seasonrec.data.purchase_texts import PurchaseTexts
 from seasonrec.data.timeline import AsOf, Histories, Timeline
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
@@ -61,13 +62,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Learned:
-    """Item-item weights from before a week, and the texts known then."""
+    """Item-item weights from before a week, and the texts known then; where they are read, those of single purchases too."""
 
     kept: NDArray[np.int64]
     ease: Float
     near: sp.csr_matrix
     vectors: Float
     pool: TextPool
+    purchases: PurchaseTexts | None
 
 
 class Facts:
@@ -113,7 +115,8 @@ class Facts:
         never = np.full((1, own.shape[1]), np.nan, np.float32)  # its row is -1: what the user has not bought
         of_pair = np.stack([score[query, item] for score in scores.values()], 1)
         parts = np.append(own, never, 0)[bought[query, item]], user[query], items[item], of_pair
-        features = np.concatenate(parts, axis=1, dtype=np.float32)
+        told = [] if learned.purchases is None else [learned.purchases.told(users, now, h, query, item)]
+        features = np.concatenate([*parts, *told], axis=1, dtype=np.float32)
         popular = items[:, LAST_MONTH] / max(items[:, LAST_MONTH].max(), 1)
         return Rows(query, item, features, popular / 2 + scores["text"] / 2 - 1.5)
 
@@ -136,6 +139,7 @@ class Facts:
             nearest_items(past.interactions(), self._k, 10.0),
             self._texts[split].item_vectors(),
             self._pool_of(split),
+            self._texts[split].purchases,
         )
 
     def _item_facts(self, now: AsOf) -> Float:

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from seasonrec.baselines.popular import recent_popularity
 from seasonrec.bounds import bounded
+from seasonrec.data.purchase_texts import directions
 from seasonrec.data.timeline import AsOf
 from seasonrec.errors import DataError
 
@@ -23,7 +24,7 @@ class TextProfile:
     name = "text_profile"
 
     def __init__(self, vectors: NDArray[np.float32], decay: float = 0.97):
-        self._vectors, self._decay = _directions(np.asarray(vectors, np.float32)), bounded(f"{self.name}.decay", decay, 0, 1)
+        self._vectors, self._decay = directions(np.asarray(vectors, np.float32)), bounded(f"{self.name}.decay", decay, 0, 1)
 
     def fit(self, past: AsOf) -> None:
         """Nothing is learned.
@@ -37,11 +38,6 @@ class TextProfile:
     def scores(self, users: NDArray[np.int64], now: AsOf) -> NDArray[np.float32]:
         """Cosines between -1 and 1, or popularity up to 1, [n_users_in_batch, n_items]."""
         bought = now.interactions(self._decay)[users]
-        scores = _directions(bought @ self._vectors) @ self._vectors.T
+        scores = directions(bought @ self._vectors) @ self._vectors.T
         scores[np.diff(bought.indptr) == 0] = recent_popularity(now)
         return scores
-
-
-def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The vectors divided by their length; zeros stay."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))

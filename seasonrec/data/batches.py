@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from seasonrec.data.candidates import Candidates, CandidateSampler
-from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates
+from seasonrec.data.counters import N_FEATURES, demand_features, demand_rates, overdue
 from seasonrec.data.kept import KEPT_GB, Kept
 from seasonrec.data.promotions import Promotions
 from seasonrec.data.purchase_texts import PurchaseTexts
@@ -238,17 +238,13 @@ def pair_features(
         h.pair_count / np.maximum(np.expm1(of_user[:, 0]), 1),
         np.log1p(own_gap),
         np.log1p(gap),
-        _overdue(wait, own_gap),
-        _overdue(wait, gap),
+        overdue(wait, own_gap),
+        overdue(wait, gap),
         year_ago,
         h.pair_count == 1,
         *of_user.T,
     ]
     return weight, np.stack(features, axis=1).astype(np.float32)
-
-
-def _overdue(wait: NDArray, gap: NDArray) -> NDArray:
-    return np.where(gap > 0, np.log(wait) - np.log(np.maximum(gap, 1e-6)), 0)
 
 
 class Moments:

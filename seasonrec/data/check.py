@@ -14,12 +14,13 @@ from rich.text import Text
 
 from seasonrec.data.adapters.tables import REASONS
 from seasonrec.data.dataset import LAST_YEAR_WEEKS, Dataset
-from seasonrec.schema import END, ITEM, KIND, RATING, START, TIME, USER, WEEK
+from seasonrec.schema import DESCRIPTION, END, ITEM, KIND, PRODUCT, RATING, START, TIME, USER, WEEK
 from seasonrec.seasons.phase import local_time
 
 QUANTILES: Final = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
 SOUTHERN: Final = ("AR", "AU", "BO", "BR", "BW", "CL", "LS", "MG", "MU", "MZ", "NA", "NZ", "PE", "PY", "RE", "SZ", "UY", "ZA", "ZM", "ZW")
 BLANKS: Final = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "-")
+SEVERAL: Final = 1.5  # products an item: then their own words may tell more than the item's
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # By month // 3 in the north, December counting as month 0; the south is half a year ahead.
 SEASONS: Final = ("winter", "spring", "summer", "autumn")
@@ -29,7 +30,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
     """All that is worth knowing about a data set before training, as plain JSON values.
 
     Texts are those known at the first test week. Queries, user-item pairs and cold pairs (truth that nobody had bought) are
-    counted for the weeks of the split.
+    counted for the weeks of the split, products where their purchases say something.
     """
     times = dataset.events[TIME]
     texts = dataset.item_texts(dataset.start_of(dataset.split.test[0]))
@@ -50,6 +51,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "ids_like_blanks": [name for table, key in ((dataset.users, USER), (dataset.items, ITEM)) for name in _like_blanks(table[key])],
         "items_with_text": sum(text != "" for text in texts) / max(dataset.n_items, 1),
         "texts": _examples(dataset, texts),
+        "products": dataset.purchases_in_words.filter(pl.col(DESCRIPTION) != "")[PRODUCT].n_unique(),
         "rejected": dict(dataset.cleaning),
         "country": dataset.shop.country,
         "hemisphere": dataset.shop.hemisphere,
@@ -194,6 +196,8 @@ def _overview(found: dict[str, Any]) -> Table:
         counts = found[f"events_per_{whose}"].items()
         table.add_row(f"events per {whose}", "  ".join(f"{name} {value:,g}" for name, value in counts))
     table.add_row("items with text", f"{found['items_with_text']:.1%}")
+    if (an_item := found["products"] / max(found["items"], 1)) >= SEVERAL:
+        table.add_row("products", f"{found['products']:,}, {an_item:.1f} an item: model.purchase_texts=50 reads what purchases of each say")
     if plan := found["promotions"]:
         kinds = ", ".join(plan["kinds"])
         said = f"{plan['rows']:,} of {plan['items']:,} items, {plan['first'][:10]} .. {plan['last'][:10]}: {kinds}"

@@ -69,3 +69,8 @@ def demand_features(rates: Float) -> Float:
     trend = log_rates[:, 0] - log_rates[:, len(RECENT) - 1]
     rise = np.log1p(coming) - np.log1p(gone)
     return np.concatenate([log_rates[:, :n], np.stack([lift, trend, rise], axis=1)], axis=1).astype(np.float32)
+
+
+def overdue(wait: NDArray, gap: NDArray) -> NDArray:
+    """How far a wait has come against the usual one, as a log ratio; 0 where that is 0, not known."""
+    return np.where(gap > 0, np.log(wait) - np.log(np.maximum(gap, 1e-6)), 0)

@@ -210,7 +210,7 @@ class Dataset:
         product_id, which is the description where no product is named.
         """
         words = pl.col(DESCRIPTION).fill_null("")
-        return self.events.sort(TIME, maintain_order=True).select(words, pl.col(PRODUCT).fill_null(words))
+        return self.events.sort(TIME, maintain_order=True).select(words, pl.col(PRODUCT).replace("", None).fill_null(words))
 
     @cached_property
     def user_texts(self) -> list[str]:

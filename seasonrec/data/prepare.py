@@ -20,7 +20,7 @@ from seasonrec.data.adapters.adapter import Adapter
 from seasonrec.data.dataset import Dataset, Shop, Split
 from seasonrec.errors import DataError
 from seasonrec.own_code import digests
-from seasonrec.schema import EVENTS
+from seasonrec.schema import EVENTS, as_events
 
 # Raise it whenever the same source would be cleaned, or written, differently; READING of an adapter's class, where it alone would.
 FORMAT: Final = 2
@@ -43,7 +43,7 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
     """
     digest, purchases = digests_of(adapter)
     if cache_dir is None:
-        return replace(adapter.read(), digest=digest, purchases_digest=purchases)
+        return replace(_read(adapter), digest=digest, purchases_digest=purchases)
     name = re.sub(r"[^\w.-]+", "_", adapter.name)
     entry = Path(cache_dir).expanduser() / f"{name}-{digest}{_of_own_code(adapter)}"
     entry.parent.mkdir(parents=True, exist_ok=True)
@@ -52,22 +52,25 @@ def prepare(adapter: Adapter, cache_dir: str | Path | None) -> Dataset:
             return replace(_load(adapter, entry), digest=digest, purchases_digest=purchases)
         with warnings.catch_warnings(record=True) as notices:
             warnings.simplefilter("always")
-            dataset = replace(adapter.read(), digest=digest, purchases_digest=purchases)
+            dataset = replace(_read(adapter), digest=digest, purchases_digest=purchases)
         messages = [str(notice.message) for notice in notices if issubclass(notice.category, UserWarning)]
         _store(dataset, messages, entry)
     _repeat(messages)
     return dataset
 
 
+def _read(adapter: Adapter) -> Dataset:
+    """What an adapter reads; one of a user's own may leave out event columns that it has nothing for."""
+    dataset = adapter.read()
+    return replace(dataset, events=as_events(dataset.events, adapter.name))
+
+
 def _is_older(entry: Path) -> bool:
-    """Whether an entry was made before one of the event columns; then it is gone, to be made anew."""
+    """Whether an entry was made before there was one of the event columns, and is to be made anew."""
     try:
-        older = not EVENTS.keys() <= pl.read_parquet_schema(entry / "events.parquet").keys()
+        return not EVENTS.keys() <= pl.read_parquet_schema(entry / "events.parquet").keys()
     except (OSError, pl.exceptions.PolarsError):
         return False  # a damaged one is for its user to look at
-    if older:
-        shutil.rmtree(entry)
-    return older
 
 
 def _of_own_code(adapter: Adapter) -> str:
@@ -134,18 +137,21 @@ def _options(adapter: Adapter) -> dict[str, Any]:
 
 
 def _store(dataset: Dataset, notices: list[str], entry: Path) -> None:
-    """Writes an entry beside its place and moves it there in one step."""
+    """Writes an entry beside its place and moves it there in one step, in the place of an older one."""
     unfinished = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
     try:
         for name in (*TABLES, *([] if dataset.promotions is None else [PROMOTIONS])):
             getattr(dataset, name).write_parquet(unfinished / f"{name}.parquet", compression="lz4")
         (unfinished / META).write_text(json.dumps(_meta(dataset) | {"notices": notices}, indent=1) + "\n", "utf8")
+        if entry.is_dir() and _is_older(entry):
+            os.rename(entry, unfinished.with_name(f"{unfinished.name}-older"))
         os.rename(unfinished, entry)
     except OSError:
         if not (entry / META).is_file():  # it was not another process that came first
             raise
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for folder in (unfinished, unfinished.with_name(f"{unfinished.name}-older")):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _meta(dataset: Dataset) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What single purchases say in words, where an item is more than one product: a category, a style, a series.
 
-Of who bought pet food it is known then whether that was a sack of kibble, which is bought again, or a bowl. Nothing is learnt here, and
-everything goes on with the timeline.
+Of who bought pet food it is known then whether that was a sack of kibble, which is bought again, or a bowl. Nothing is learnt here. What is
+counted goes on with the timeline, as of each moment; which texts are whose neighbours is found once, among those of before a cut-off.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from seasonrec.data.counters import overdue
 from seasonrec.data.kept import KEPT_GB, Kept
+from seasonrec.data.sequences import by_user
 from seasonrec.data.timeline import AsOf, Histories, rows_among
 from seasonrec.schema import DAY, WEEK
 
@@ -97,7 +99,7 @@ class PurchaseTexts:
         of_event, event = known.events_of(np.asarray(users, np.int64))
         _, bought, time, _ = now.events()
         text, key = self._text[event], of_event * now.n_items + bought[event]
-        age = ((now.time - time[event]) / WEEK).astype(np.float32)
+        age = (now.time - time[event]) / WEEK
         own = np.vstack([self._of_own(known, text, key, histories, now.n_items), np.full(N_OWN_WORDS, np.nan, np.float32)])
         pair = histories.row_of(query, item, now.n_items)  # -1, the last row, where the user has not had the item
         return np.hstack([own[pair], self._of_any(known, of_event, text, age, len(users), query, item)])
@@ -114,42 +116,47 @@ class PurchaseTexts:
         text, first = text[order], np.searchsorted(key[order], h.pair_query * n_items + h.pair_item)
         size = np.diff(np.append(first, len(text)))
         back, last = known.comes_back[text], text[first + size - 1]
-        gap = known.gap[last]
-        due = np.where(gap > 0, np.log(h.pair_last + 1) - np.log(np.maximum(gap, 1e-6)), 0)
-        most, mean = np.maximum.reduceat(back, first), np.add.reduceat(back, first) / size
-        return np.stack([known.comes_back[last], most, mean, np.log1p(gap), due], 1).astype(np.float32)
+        most, mean, gap = np.maximum.reduceat(back, first), np.add.reduceat(back, first) / size, known.gap[last]
+        return np.stack([known.comes_back[last], most, mean, np.log1p(gap), overdue(h.pair_last + 1, gap)], 1).astype(np.float32)
 
-    def _of_any(self, known: Known, of_event: NDArray, text: NDArray, age: Float, n: int, query: NDArray, item: NDArray) -> Float:
-        """What is said of any item, [n_asked, N_WORDS - N_OWN_WORDS]."""
+    def _of_any(self, known: Known, of_event: NDArray, text: NDArray, age: NDArray, n: int, query: NDArray, item: NDArray) -> Float:
+        """What is said of any item, [n_asked, N_WORDS - N_OWN_WORDS].
+
+        Purchases fade from the user's last one on, so that nothing is lost of who has not been here for years; only of the first number
+        of each rate the time since then is taken off.
+        """
         bought, column = np.unique(text, return_inverse=True)  # users share texts: what each reads like is asked once
-        sold_as = self._likeness[bought] @ known.item_of
-        of_users = lambda rate, weight: sp.csr_matrix((np.power(np.float32(rate), age) * weight, (of_event, column)), (n, len(bought)))
+        sold_as, since = self._likeness[bought] @ known.item_of, np.full(n, np.inf)
+        np.minimum.at(since, of_event, age)
+        age = age - since[of_event]
+        of_users = lambda rate, weight: sp.csr_matrix((np.power(rate, age) * weight, (of_event, column)), (n, len(bought)))
         said: list[NDArray] = []
         for rate in KEEP_RATES:
             like = (of_users(rate, known.weight[text]) @ sold_as).tocsr()
             asked, total = _values(like, query, item), np.asarray(like.sum(1)).ravel()
-            said += [np.log1p(asked), np.log1p(SHARES * asked / np.maximum(total, 1e-6)[query])]
-        lately = _directions(of_users(KEEP_RATES[-1], np.float32(1)) @ self._vectors[bought])
+            share = asked / np.where(total > 0, total, 1)[query]
+            said += [np.log1p(asked * np.power(rate, since)[query]), np.log1p(SHARES * share)]
+        lately = directions(of_users(KEEP_RATES[-1], 1) @ self._vectors[bought])
         return np.stack([*said, np.einsum("nd,nd->n", lately[query], known.centre[item])], 1).astype(np.float32)
 
     def _known(self, now: AsOf) -> Known:
         user, item, time, _ = now.events()
         n, n_texts = len(user), len(self._vectors)
         text, product = self._text[:n].astype(np.int64), self._product[:n]
-        order = np.argsort(user, kind="stable")
+        event, starts = by_user(user, now.n_users)
         item_of = _counts(text, item, (n_texts, now.n_items)).sign()
         like = self._likeness @ np.asarray(item_of.sum(1)).ravel()
         recent = slice(int(np.searchsorted(time, now.time - CENTRE_WEEKS * WEEK)), n)
         bought_as = _counts(item[recent], text[recent], (now.n_items, n_texts))
         comes_back, gap = self._returns(user, text, product, (time - now.week_zero) // DAY)
         return Known(
-            event=order.astype(np.int32),
-            starts=np.searchsorted(user[order], np.arange(now.n_users + 1)),
+            event=event.astype(np.int32),
+            starts=starts,
             comes_back=comes_back,
             gap=gap,
             item_of=item_of,
-            weight=np.where(like > 0, 1 / np.maximum(like, 1e-6), 0).astype(np.float32),
-            centre=_directions(bought_as @ self._vectors),
+            weight=np.divide(1, like, out=np.zeros_like(like), where=like > 0),
+            centre=directions(bought_as @ self._vectors),
         )
 
     def _returns(self, user: NDArray, text: NDArray, product: NDArray, day: NDArray) -> tuple[Float, Float]:
@@ -166,7 +173,8 @@ class PurchaseTexts:
         of_texts = lambda rows, weight=None: np.bincount(text[rows], weight, len(self._vectors)).astype(np.float32)
         told = np.stack([of_texts(first, came_back), of_texts(first), of_texts(again, days[again]), of_texts(again)], 1)
         backs, users, total, n = (self._likeness @ told).T
-        usual = max(float(came_back.mean()), 1e-6) if len(first) else 1.0
+        said = came_back[self._vectors[text[first]].any(1)]
+        usual = max(float(said.mean()), 1e-6) if len(said) else 1.0
         weeks = np.where(n > FEW**2, total / np.maximum(n, FEW**2) * (DAY / WEEK), 0)
         return np.log((backs / usual + FEW) / (users + FEW)).astype(np.float32), weeks.astype(np.float32)
 
@@ -186,6 +194,6 @@ def _values(of: sp.csr_matrix, row: NDArray, column: NDArray) -> Float:
     return np.append(of.data, np.float32(0))[at]
 
 
-def _directions(vectors: NDArray) -> Float:
-    """Vectors of length 1; 0 stays 0."""
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+def directions(vectors: NDArray) -> Float:
+    """Vectors divided by their length [n, d]; 0 stays."""
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)

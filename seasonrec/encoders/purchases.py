@@ -9,6 +9,7 @@ import polars as pl
 import scipy.sparse as sp
 import torch
 
+from seasonrec.data.dataset import rows_of
 from seasonrec.data.purchase_texts import PurchaseTexts
 from seasonrec.encoders.encoder import TextEncoder
 from seasonrec.encoders.neighbours import Neighbours
@@ -30,7 +31,8 @@ def purchase_texts(
 ) -> PurchaseTexts:
     """What purchases say in words, each with those that are nearest to it.
 
-    Only texts that were known at the cut-off are anybody's neighbours: a later one is told of by its own purchases and by them.
+    Only texts that were known at the cut-off are anybody's neighbours, as only items' texts of then are: a later one is told of by its own
+    purchases and by them. Of a week before the cut-off those count that had been bought by then, of the neighbours of the cut-off.
 
     Args:
         purchases: see `Dataset.purchases_in_words`.
@@ -46,18 +48,17 @@ def purchase_texts(
     """
     words = purchases[DESCRIPTION]
     known, every = (some.unique().sort() for some in (words[:n_known], words))
-    texts = pl.concat([known, every.filter(~every.is_in(known.implode()))]).to_list()
-    if set(texts) <= {""}:
+    texts = pl.concat([known, every.filter(~every.is_in(known.implode()))])
+    if not (texts != "").any():
         raise DataError(
             f"model.purchase_texts: no purchase has words (column {DESCRIPTION!r} of the events); give model.purchase_texts=null"
         )
-    vectors = encoder.encode(texts, cache=cache and cache / "texts", progress=progress)
+    vectors = encoder.encode(texts.to_list(), cache=cache and cache / "texts", progress=progress)
     near = Neighbours.of(np.arange(len(texts)), vectors, k, device, cache and cache / "neighbours", among=len(known))
     later = np.arange(len(texts)) >= len(known)
     itself = sp.diags((later & vectors.any(1)).astype(np.float32), format="csr")
-    row = {text: row for row, text in enumerate(texts)}
     return PurchaseTexts(
-        np.fromiter(map(row.__getitem__, words), np.int32, len(words)),
+        rows_of(words, texts),
         purchases[PRODUCT].rank("dense").to_numpy(),
         vectors,
         (near.matrix(near.weights(SHARPNESS)) + itself).tocsr(),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import polars as pl
 import pytest
@@ -33,6 +34,13 @@ def dataset(n_weeks=64, **options):
     return Dataset(**(fields | options))
 
 
+def said(shop, width=160):
+    """The report of a shop as a terminal shows it."""
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(check.report(shop))
+    return console.export_text()
+
+
 def test_facts_are_those_counted_by_hand_and_plain_json():
     found = check.facts(dataset())
     assert json.loads(json.dumps(found)) == found
@@ -46,6 +54,15 @@ def test_facts_are_those_counted_by_hand_and_plain_json():
     assert found["texts"] == {"bread": "loaf", "lamp": "lamp [red]"}
     assert found["rejected"] == {"no_user": 2, "item_never_sold": 900}
     assert found["warnings"] == []
+
+
+def test_products_within_items_are_counted_where_purchases_say_something_and_shown_where_there_are_several():
+    shop = dataset()
+    words = pl.Series([None, "", *(f"loaf {n % 5}" for n in range(len(shop.events) - 2))])
+    told = dataset(events=shop.events.with_columns(description=words))
+    assert [check.facts(each)["products"] for each in (shop, told)] == [0, 5]
+    assert "products" not in said(shop)
+    assert re.search(r"products +5, 1\.7 an item: model\.purchase_texts=50 reads what purchases of each say", said(told))
 
 
 def test_the_split_is_told_with_its_queries_pairs_and_cold_pairs():
@@ -129,15 +146,11 @@ def test_promotions_are_told_where_there_are_any():
     assert "nothing is promoted in 62 weeks up to the last test week, e.g. week 2" in warned(shop)
     useless = dataset(cleaning=(("promotion_share_beyond_0_1", 3), ("promotion_of_unknown_item", 5)))
     assert "3 promotions cannot be used" in warned(useless)
-    console = Console(width=160, record=True, file=io.StringIO())
-    console.print(check.report(shop))
-    assert "2 of 2 items, 2018-01-01 .. 2018-01-15: [red] display, flyer" in console.export_text()
+    assert "2 of 2 items, 2018-01-01 .. 2018-01-15: [red] display, flyer" in said(shop)
 
 
 def test_the_report_shows_every_part_and_takes_no_text_for_markup():
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(check.report(dataset(59)))
-    shown = console.export_text()
+    shown = said(dataset(59), width=120)
     for part in (
         "corner: 89 events of 3 users and 3 items",
         "lamp [red]",

@@ -51,14 +51,14 @@ def test_the_timeline_is_made_once():
 def test_purchases_in_words_stand_in_order_of_time_and_name_their_product_or_are_it():
     events = pl.DataFrame(
         {
-            "user_id": ["a", "a", "b"],
-            "item_id": ["x", "9", "9"],
-            "time": [START + 2, START + 1, START + 1],
-            "description": ["red mug", None, "tea"],
-            "product_id": [None, "p1", "p2"],
+            "user_id": ["a", "a", "b", "b"],
+            "item_id": ["x", "9", "9", "9"],
+            "time": [START + 2, START + 1, START + 1, START + 3],
+            "description": ["red mug", None, "tea", "cup"],
+            "product_id": [None, "p1", "p2", ""],
         }
     )
-    assert shop(events).purchases_in_words.rows() == [("", "p1"), ("tea", "p2"), ("red mug", "red mug")]
+    assert shop(events).purchases_in_words.rows() == [("", "p1"), ("tea", "p2"), ("red mug", "red mug"), ("cup", "cup")]
 
 
 @pytest.mark.parametrize(("ratings", "kept"), [([3.0, 4.0], [4.0, 3.0]), ([3.0, None], None)])

@@ -16,6 +16,7 @@ from seasonrec.data.adapters.complete_journey import CompleteJourney
 from seasonrec.data.adapters.table import Table
 from seasonrec.data.prepare import digest_of, prepare
 from seasonrec.errors import DataError
+from seasonrec.schema import EVENTS
 
 TABLES = ("events", "items", "users", "rejected")
 
@@ -120,6 +121,15 @@ def test_a_column_of_an_item_table_that_is_called_path_is_an_option_and_no_place
     (tmp_path / "items.csv").write_text("a,b,c\ni0,x,y\n")
     one, two = (replace(adapter, items={"path": str(tmp_path / "items.csv"), "columns": {"item": "a", "path": name}}) for name in "bc")
     assert digest_of(one) != digest_of(two)
+
+
+def test_an_adapter_of_ones_own_may_leave_out_event_columns_and_is_read_once(adapter, tmp_path, readings, monkeypatch):
+    read = Table.read
+    monkeypatch.setattr(Table, "read", lambda self: replace(table := read(self), events=table.events.select("user_id", "item_id", "time")))
+    first, again, alone = prepare(adapter, tmp_path / "c"), prepare(adapter, tmp_path / "c"), prepare(adapter, None)
+    assert len(readings) == 2
+    for each in (first, again, alone):
+        assert list(each.events.columns) == list(EVENTS)
 
 
 def test_a_new_format_is_another_digest(adapter, monkeypatch):

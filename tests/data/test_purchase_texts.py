@@ -50,7 +50,7 @@ def told(timeline, words, week=NOW):
 
 
 def unit(vector):
-    return vector / max(np.linalg.norm(vector), 1e-6)
+    return vector / (np.linalg.norm(vector) or 1)
 
 
 def plainly(t, words, week=NOW):
@@ -72,7 +72,8 @@ def plainly(t, words, week=NOW):
             if each[n] > each[n - 1]:
                 gaps[text_of[pair][n]] += each[n] - each[n - 1]
                 n_gaps[text_of[pair][n]] += 1
-    usual = sum(each[-1] > each[0] for each in days.values()) / len(days)
+    worded = [each for pair, each in days.items() if text_of[pair][0] != 0]
+    usual = sum(each[-1] > each[0] for each in worded) / len(worded)
     back = np.log((likeness @ backs / usual + FEW) / (likeness @ users + FEW))
     n = likeness @ n_gaps
     gap = np.where(n > 1e-4, likeness @ gaps / np.maximum(n, 1e-4) / 7, 0)
@@ -84,7 +85,7 @@ def plainly(t, words, week=NOW):
         if at >= time - CENTRE_WEEKS * WEEK:
             centre[item] += vectors[said]
     reads = likeness @ sold
-    share = reads / np.maximum(reads.sum(1, keepdims=True), 1e-6)
+    share = reads / np.where(reads.any(1), reads.sum(1), 1)[:, None]
     result = np.zeros((len(USERS), t.n_items, N_WORDS))
     for place, user in enumerate(USERS):
         own = [event for event in events if event[0] == user]
@@ -102,7 +103,7 @@ def plainly(t, words, week=NOW):
                 result[place, item, :N_OWN_WORDS] = [back[last[3]], max(of_all), np.mean(of_all), np.log1p(gap[last[3]]), due]
             else:
                 result[place, item, :N_OWN_WORDS] = np.nan
-            said = [[np.log1p(like[item]), np.log1p(SHARES * like[item] / max(like.sum(), 1e-6))] for like in likes.values()]
+            said = [[np.log1p(like[item]), np.log1p(SHARES * like[item] / (like.sum() or 1))] for like in likes.values()]
             result[place, item, N_OWN_WORDS:] = [*np.ravel(said), unit(lately) @ unit(centre[item])]
     return result
 
@@ -143,6 +144,26 @@ def test_no_change_of_the_future_changes_what_is_told(t, words):
     others = np.where(past, text, (text + 1) % N_TEXTS), np.where(past, product, 7), vectors, likeness
     np.testing.assert_array_equal(told(other, others), told(t, words))
     assert not np.array_equal(told(other, others, NOW + 10), told(t, words, NOW + 10), equal_nan=True)
+
+
+def test_what_was_bought_long_ago_reads_as_it_did_and_counts_for_less():
+    """One user bought a text of item 0 once, another one has bought it, and one of item 1, every week since."""
+    weeks = np.arange(2_000)
+    t = Timeline(
+        np.append(0, np.ones(4_000, int)),
+        np.append(0, np.repeat([0, 1], 2_000)),
+        np.append(0, np.tile(weeks, 2)) * WEEK,
+        n_users=2,
+        n_items=2,
+        week_zero=0,
+    )
+    texts = PurchaseTexts(t.item, t.item, np.eye(2, dtype=np.float32), sp.identity(2, np.float32, "csr"))
+    for week in (10, 100, 1_000):
+        now = t.at_week(week)
+        of_first, of_other = texts.told(np.array([0]), now, now.histories(np.array([0])), np.zeros(2, int), np.arange(2))
+        kept = [np.log1p(rate**week) for rate in KEEP_RATES]
+        np.testing.assert_allclose(of_first[N_OWN_WORDS:], [kept[0], np.log1p(100), kept[1], np.log1p(100), 1], rtol=1e-5, atol=1e-7)
+        assert not of_other[N_OWN_WORDS:].any()
 
 
 def test_a_product_in_two_colours_does_not_come_back_and_the_same_one_does():

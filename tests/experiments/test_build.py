@@ -11,6 +11,7 @@ from seasonrec.baselines.popular import Popular
 from seasonrec.baselines.text_profile import TextProfile
 from seasonrec.data.batches import N_FACTS
 from seasonrec.errors import ConfigError, DataError
+from seasonrec.experiments import build
 from seasonrec.experiments.build import baselines_of, calendar_of, dataset_of, texts_of
 
 
@@ -108,6 +109,23 @@ def test_texts_are_encoded_once_and_kept_on_disk(composed, dataset, tmp_path):
 def test_holidays_are_those_of_the_shops_country(dataset):
     british = replace(dataset, shop=replace(dataset.shop, country="GB"))
     assert ("thanksgiving_day" in calendar_of(dataset).names, "thanksgiving_day" in calendar_of(british).names) == (True, False)
+
+
+@pytest.mark.parametrize("week", [20, 60])
+def test_purchases_are_read_where_asked_for_and_those_of_before_the_week_alone_are_neighbours(composed, dataset, monkeypatch, week):
+    asked = []
+    monkeypatch.setattr(build, "purchase_texts", lambda *args, **kwargs: asked.append(args) or "read")
+    assert texts_of(composed("model.purchase_texts=7"), dataset, week).purchases == "read"
+    ((purchases, n_known, _, k),) = asked
+    assert (len(purchases), n_known, k) == (len(dataset.events), (dataset.events["time"] < dataset.start_of(week)).sum(), 7)
+    for without in ((), ("model.purchase_texts=7", "reranker=none")):
+        assert texts_of(composed(*without), dataset, week).purchases is None
+    assert len(asked) == 1
+
+
+def test_a_number_of_texts_below_one_is_an_error(composed, dataset):
+    with pytest.raises(ConfigError, match=r"^model\.purchase_texts is -1, wanted at least 1$"):
+        texts_of(composed("model.purchase_texts=-1"), dataset, 60)
 
 
 @pytest.mark.parametrize(

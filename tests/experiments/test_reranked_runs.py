@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import seasonrec
+from seasonrec.data.purchase_texts import N_WORDS
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments.config import check_config
 from seasonrec.experiments.record import read_record, read_table
@@ -121,9 +122,12 @@ def test_a_selection_alone_is_reranked_alike_trusts_by_validation_weeks_and_show
     assert re.search(rf"validation weeks .*│ joint +│ +{ndcg(tmp_path, 'validation'):.4f} ", capsys.readouterr().out, re.DOTALL)
 
 
-def test_trees_that_read_purchases_rank_alike_from_the_run_s_folder(command, words, tmp_path, gives_its_lists):
+def test_trees_that_read_purchases_rank_alike_from_the_run_s_folder(reranked, command, words, tmp_path, gives_its_lists):
     command("train", *words, *RERANKED, "model.purchase_texts=5", f"hydra.run.dir={tmp_path}")
     gives_its_lists(tmp_path)
+    facts = [json.loads((run / "fits/final/reranker.json").read_text())["trees"] for run in (reranked, tmp_path)]
+    before, seen = (int(re.search(r"max_feature_idx=(\d+)", trees)[1]) for trees in facts)
+    assert seen == before + N_WORDS
 
 
 def test_a_run_that_ranks_nothing_takes_no_reranker(command, words, tmp_path, capsys):

@@ -18,7 +18,7 @@ from seasonrec.baselines.tifu_knn import TifuKnn
 from seasonrec.data.batches import pair_features, user_features
 from seasonrec.data.counters import N_FEATURES, RECENT, demand_features, demand_rates
 from seasonrec.data.promotions import Promotions
-from seasonrec.data.purchase_texts import PurchaseTexts
+from seasonrec.data.purchase_texts import PurchaseTexts, directions
 from seasonrec.data.timeline import AsOf, Histories, Timeline
 from seasonrec.encoders.catalogue import CatalogueTexts
 from seasonrec.encoders.neighbours import TextPool
@@ -167,8 +167,8 @@ class Facts:
             "ease": ease,
             "items": (lasting @ learned.near).toarray(),
             "users": self._users.scores(users, now),
-            "text": _directions(lasting @ vectors) @ vectors.T,
-            "text_now": _directions(present @ vectors) @ vectors.T,
+            "text": directions(lasting @ vectors) @ vectors.T,
+            "text_now": directions(present @ vectors) @ vectors.T,
         }
 
     def _candidates(self, users: NDArray, bought: NDArray, items: Float, scores: Mapping[str, Float], now: AsOf) -> NDArray[np.bool_]:
@@ -204,7 +204,3 @@ def _top(values: NDArray, k: int) -> NDArray[np.int64]:
     """The columns of the k greatest values of each row, in any order, [n, k]."""
     k = min(k, values.shape[1])
     return np.argpartition(-values, k - 1, axis=1)[:, :k]
-
-
-def _directions(vectors: Float) -> Float:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from seasonrec.data.dataset import rows_of
-from seasonrec.data.purchase_texts import PurchaseTexts
+from seasonrec.data.purchase_texts import PurchaseTexts, directions
 from seasonrec.encoders.encoder import TextEncoder
 from seasonrec.encoders.neighbours import Neighbours
 from seasonrec.errors import DataError
@@ -54,6 +54,8 @@ def purchase_texts(
             f"model.purchase_texts: no purchase has words (column {DESCRIPTION!r} of the events); give model.purchase_texts=null"
         )
     vectors = encoder.encode(texts.to_list(), cache=cache and cache / "texts", progress=progress)
+    if not np.allclose(np.linalg.norm(vectors[vectors.any(1)], axis=1), 1, atol=1e-3):  # others keep their last digits
+        vectors = directions(vectors)
     near = Neighbours.of(np.arange(len(texts)), vectors, k, device, cache and cache / "neighbours", among=len(known))
     later = np.arange(len(texts)) >= len(known)
     itself = sp.diags((later & vectors.any(1)).astype(np.float32), format="csr")

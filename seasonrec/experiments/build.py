@@ -73,9 +73,8 @@ def texts_of(cfg: DictConfig, dataset: Dataset, week: int, progress: Callable[[i
         prefix_gb=cfg.model.get("prefix_cache_gb", 0.0),
         progress=progress,
     )
-    if (k := cfg.model.get("purchase_texts")) and cfg.get(
-        "reranker", True
-    ):  # who has the last word reads them, or a peer, who has no such key
+    k = cfg.model.get("purchase_texts")
+    if k and cfg.get("reranker", True):  # who has the last word reads them, or a peer, whose config has no such key
         texts.purchases = purchase_texts(
             dataset.purchases_in_words,
             int(np.searchsorted(dataset.timeline.time, dataset.start_of(week))),

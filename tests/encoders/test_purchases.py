@@ -47,6 +47,14 @@ def test_what_is_bought_later_changes_nothing_that_is_known(encoder):
     assert not both[:3, 3:].any()
 
 
+def test_an_encoder_that_does_not_normalise_reads_the_same(encoder, monkeypatch):
+    first, encode = purchase_texts(purchases(), KNOWN, encoder, k=3), encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda texts, **kwargs: 3 * encode(texts, **kwargs))
+    again = purchase_texts(purchases(), KNOWN, encoder, k=3)
+    np.testing.assert_allclose(again._vectors, first._vectors, atol=1e-6)
+    np.testing.assert_allclose(again._likeness.toarray(), first._likeness.toarray(), rtol=1e-4, atol=1e-7)
+
+
 def test_vectors_and_neighbours_are_kept(encoder, tmp_path):
     first, again = (purchase_texts(purchases(), KNOWN, encoder, k=2, cache=tmp_path)._likeness for _ in range(2))
     assert (first != again).nnz == 0

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from seasonrec.data.timeline import rows_among
 from seasonrec.encoders.encoder import TextEncoder
 from seasonrec.encoders.tokens import Tokens
 from seasonrec.encoders.vector_cache import alone, read_shard, text_keys, write_shard
@@ -174,12 +175,9 @@ class PrefixCache:
 
     def first(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Where the tokens of each text begin in all shards, one after the other; -1 for a text that is not there [n]."""
-        if not len(self._keys):
-            return np.full(len(texts), -1)
         order = np.argsort(self._keys, kind="stable")
-        wanted = text_keys(texts)
-        place = order[np.minimum(np.searchsorted(self._keys[order], wanted), len(order) - 1)]
-        return np.where(self._keys[place] == wanted, self._first[place], -1)
+        place = rows_among(self._keys[order], text_keys(texts))
+        return np.append(self._first[order], -1)[place]
 
     def hidden(self, texts: Sequence[str], tokens: Tokens) -> "Mapped":
         """What was made of each token of texts that are all there, [n_tokens, d]."""

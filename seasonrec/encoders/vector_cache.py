@@ -12,6 +12,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors import numpy as safetensors
 
+from seasonrec.data.timeline import rows_among
 from seasonrec.encoders.compact import pack, unpack
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,8 @@ class VectorCache:
         ascending, known = keys[order], np.zeros(len(keys), bool)
         for path in sorted(self.folder.glob("*.safetensors")) if len(keys) else ():
             shard_keys, vectors = self._shard(path, into.shape[1])
-            place = np.minimum(np.searchsorted(ascending, shard_keys), len(keys) - 1)
-            wanted = ascending[place] == shard_keys
+            place = rows_among(ascending, shard_keys)
+            wanted = place >= 0
             rows = order[place[wanted]]
             into[rows], known[rows] = vectors[wanted], True
         return known

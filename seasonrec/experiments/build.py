@@ -11,7 +11,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seasonrec.bounds import bounded, misfit
+from seasonrec.bounds import misfit
 from seasonrec.data.adapters.tables import split_of
 from seasonrec.data.batches import Batcher, Moments
 from seasonrec.data.dataset import Dataset
@@ -79,7 +79,7 @@ def texts_of(cfg: DictConfig, dataset: Dataset, week: int, progress: Callable[[i
             dataset.purchases_in_words,
             int(np.searchsorted(dataset.timeline.time, dataset.start_of(week))),
             encoder,
-            int(bounded("model.purchase_texts", k, 1)),
+            k,
             device=device_of(cfg.get("trainer")),
             cache=cache_folder(cfg),
             progress=progress,

@@ -291,6 +291,7 @@ AT_LEAST_ONE: Final = (
     "eval.n_resamples",
     "eval.n_paired",
     "trainer.max_epochs",
+    "model.purchase_texts",
     "sweep.n_trials",
     "sweep.n_workers",
     "ablation.n_workers",

@@ -123,11 +123,6 @@ def test_purchases_are_read_where_asked_for_and_those_of_before_the_week_alone_a
     assert len(asked) == 1
 
 
-def test_a_number_of_texts_below_one_is_an_error(composed, dataset):
-    with pytest.raises(ConfigError, match=r"^model\.purchase_texts is -1, wanted at least 1$"):
-        texts_of(composed("model.purchase_texts=-1"), dataset, 60)
-
-
 @pytest.mark.parametrize(
     ("overrides", "daily"), [((), True), (("model.daily_purchases=false",), False), (("~model.daily_purchases",), False)]
 )

@@ -15,7 +15,7 @@ INSTALLED: Final = tuple({Path(sysconfig.get_path(each)).resolve() for each in (
 USERS: Final = tuple(Path(each).resolve() for each in (*site.getsitepackages(), site.getusersitepackages()))
 
 
-# Parts of a config that a joint model's numbers do not depend on; the data are known by their digest.
+# Parts of a config that a joint model's numbers do not depend on, and the data, which are told apart by a digest of their own.
 APART: Final = ("baseline", "data", "logger", "callbacks")
 
 
@@ -27,17 +27,21 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
     return _own_of({key: part for key, part in config.items() if key not in APART})
 
 
-def own_baselines(config: Mapping[str, Any]) -> dict[str, str]:
-    """The same of its baselines alone."""
-    return _own_of(config.get("baseline"))
+def own_part(config: Mapping[str, Any], part: str) -> dict[str, str]:
+    """The same of one part of a config alone, e.g. "baseline"."""
+    return _own_of(config.get(part))
+
+
+def recorded_code(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What a run's record says of its own code: that of the joint model, of its baselines and of who reads its data."""
+    return {"own": own_code(config), "baselines": own_part(config, "baseline"), "data": own_part(config, "data")}
 
 
 def changed_code(record: Mapping[str, Any]) -> list[str]:
-    """The modules of a user's own that are not here as they were when a run began; none of a record that does not say."""
+    """The modules of a user's own that are not here as they were when a run began; none of a part of which a record does not say."""
     code, changed = record.get("code") or {}, set()
-    for part, now_of in (("own", own_code), ("baselines", own_baselines)):
+    for part, now in recorded_code(record.get("config") or {}).items():
         if (was := code.get(part)) is not None:
-            now = now_of(record["config"])
             changed |= {name for name in was.keys() | now.keys() if was.get(name) != now.get(name)}
     return sorted(changed)
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import polars as pl
+from polars import selectors
 
 from seasonrec.errors import DataError
 
@@ -57,7 +58,7 @@ def day_of(time: int) -> str:
 
 
 def as_events(frame: pl.DataFrame, where: str) -> pl.DataFrame:
-    """The frame's event columns in canonical order and type; the optional ones it lacks are null.
+    """The frame's event columns in canonical order and type; the optional ones it lacks are null, and so is what is not a number.
 
     Args:
         frame: has at least user_id, item_id and time (int64 seconds UTC); rows in source order.
@@ -72,4 +73,6 @@ def as_events(frame: pl.DataFrame, where: str) -> pl.DataFrame:
     for name in REQUIRED_EVENTS:
         if nulls := frame[name].null_count():
             raise DataError(f"{where}: {nulls} events have no {name}; add a cleaning step that drops and counts them")
-    return frame.select((pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(dtype) for name, dtype in EVENTS.items())
+    columns = {name: pl.col(name) if name in frame.columns else pl.lit(None).alias(name) for name in EVENTS}
+    events = frame.select(columns[name].cast(dtype) for name, dtype in EVENTS.items())
+    return events.with_columns(selectors.float().fill_nan(None))  # a Parquet file may say either where nothing was given

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from seasonrec.own_code import changed_code, digests, own_baselines, own_code
+from seasonrec.own_code import changed_code, digests, own_code, own_part, recorded_code
 
 FILES = {
     "my_heads.py": "import numpy as np\nfrom helpers.maths import TWICE\n\n\nclass Head:\n    class Inner:\n        k = TWICE\n",
@@ -79,15 +79,15 @@ def test_what_cannot_be_looked_into_is_left_out(own, monkeypatch):
 def test_code_of_baselines_data_and_loggers_is_none_of_the_joint_model_s(own):
     config = {part: {"_target_": "my_heads.Head"} for part in ("baseline", "data", "logger", "callbacks")}
     assert own_code(config) == {}
-    assert list(own_baselines(config)) == ["helpers", "helpers.maths", "helpers.numbers", "my_heads"]
+    assert list(own_part(config, "baseline")) == ["helpers", "helpers.maths", "helpers.numbers", "my_heads"]
 
 
 def test_a_record_tells_what_has_changed_since(own):
     config = {"head": {"_target_": "my_heads.Head"}}
-    record = json.loads(json.dumps({"config": config, "code": {"own": own_code(config)}}))
-    of_baselines = {"config": {"baseline": config}, "code": {"own": {}, "baselines": own_baselines({"baseline": config})}}
-    assert changed_code(record) == changed_code(of_baselines) == []
+    recorded = [{"config": each, "code": recorded_code(each)} for each in (config, {"baseline": config}, {"data": config})]
+    record, of_baselines, of_data = json.loads(json.dumps(recorded))
+    assert changed_code(record) == changed_code(of_baselines) == changed_code(of_data) == []
     (own / "helpers/maths.py").write_text("TWICE = 3")
     assert changed_code(record) == ["helpers.maths", "helpers.numbers"]  # which is not imported any more
-    assert changed_code(of_baselines) == ["helpers.maths", "helpers.numbers"]
+    assert changed_code(of_baselines) == changed_code(of_data) == ["helpers.maths", "helpers.numbers"]
     assert changed_code({"config": config, "code": {"commit": "abc"}}) == []  # a record of before there was this

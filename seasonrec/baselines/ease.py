@@ -76,7 +76,7 @@ class Ease:
         if self._refit_weeks is None:
             return
         week = now.week // self._refit_weeks * self._refit_weeks
-        if week != self._learned_week:
+        if self._learned_week is None or not week <= self._learned_week <= now.week:  # those of the cut-off stay until the next refit
             self.fit(now.earlier(now.week_zero + week * WEEK))
 
 

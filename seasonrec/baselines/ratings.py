@@ -28,21 +28,29 @@ class MeanRating:
         if of not in get_args(Of):
             raise ConfigError(f"mean_rating.of is {of!r}, wanted one of {', '.join(get_args(Of))}")
         self._of, self._shrinkage = of, bounded("mean_rating.shrinkage", shrinkage, 0)
+        self._last: tuple[AsOf, NDArray[np.float32]] | None = None  # a moment is asked batch by batch
 
     def fit(self, past: AsOf) -> None:
         """Nothing: means go on with the timeline."""
 
     def ratings(self, users: NDArray[np.int64], items: NDArray[np.int64], now: AsOf) -> NDArray[np.float32]:
         """The mean as of now, [n]."""
+        if self._last is None or self._last[0] != now:
+            self._last = now, self._means(now)
+        means = self._last[1]
+        return means[{"all": np.zeros(len(users), np.int64), "user": users, "item": items}[self._of]]
+
+    def _means(self, now: AsOf) -> NDArray[np.float32]:
+        """Of each user or item, [n]; of all, [1]."""
         user, item, rating = rated(now)
         mean = rating.mean()
         if self._of == "all":
-            return np.full(len(users), mean, np.float32)
-        row, n_rows, asked = (user, now.n_users, users) if self._of == "user" else (item, now.n_items, items)
+            return np.full(1, mean, np.float32)
+        row, n_rows = (user, now.n_users) if self._of == "user" else (item, now.n_items)
         above = np.bincount(row, weights=rating - mean, minlength=n_rows)
         # Nothing is known of a row without ratings, also where nothing is added to it.
         n = np.maximum(np.bincount(row, minlength=n_rows) + self._shrinkage, 1e-9)
-        return (mean + above / n)[asked].astype(np.float32)
+        return (mean + above / n).astype(np.float32)
 
 
 class RatingFactors:
@@ -60,7 +68,8 @@ class RatingFactors:
     """
 
     def __init__(self, factors: int = 8, l2: float = 5.0, iterations: int = 20, seed: int = 0):
-        self._factors, self._iterations = int(bounded("rating_factors.factors", factors, 0)), int(bounded("iterations", iterations, 1))
+        self._factors = int(bounded("rating_factors.factors", factors, 0))
+        self._iterations = int(bounded("rating_factors.iterations", iterations, 1))
         self._l2, self._seed = bounded("rating_factors.l2", l2, 1e-9), seed
 
     def fit(self, past: AsOf) -> None:

@@ -1,6 +1,9 @@
 """What reads nearly like single things which the user bought."""
 
+from functools import cached_property
+
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from seasonrec.baselines.popular import recent_popularity
@@ -15,7 +18,7 @@ class TextKnn(TextProfile):
 
     Zero-shot, as `TextProfile`; but a mean of texts says what kind of things somebody buys, a neighbour what one of them is like.
 
-    Memory: 12 bytes x distinct texts x k; time: distinct texts squared, once.
+    Memory: 12 bytes x distinct texts x k; time: distinct texts squared, once, when it is first asked.
 
     Args:
         vectors, decay: as of `TextProfile`.
@@ -28,13 +31,19 @@ class TextKnn(TextProfile):
 
     def __init__(self, vectors: NDArray[np.float32], decay: float = 0.97, k: int = 50, sharpness: float = 10.0, mix: float = 0.02):
         super().__init__(vectors, decay)
-        self._mix = bounded("text_knn.mix", mix, 0)
-        texts, self._text_of = np.unique(self._vectors, axis=0, return_inverse=True)
-        near = Neighbours.of(self._text_of, texts, int(bounded("text_knn.k", k, 1)))
-        like = near.matrix(near.weights(bounded("text_knn.sharpness", sharpness, 0)))
-        self._like = like[self._text_of]  # of each item: where its purchase counts
+        self._mix, self._k = bounded("text_knn.mix", mix, 0), int(bounded("text_knn.k", k, 1))
+        self._sharpness = bounded("text_knn.sharpness", sharpness, 0)
 
     def scores(self, users: NDArray[np.int64], now: AsOf) -> NDArray[np.float32]:
         """Decayed purchases of near texts plus popularity, [n_users_in_batch, n_items]."""
-        of_texts = (now.interactions(self._decay)[users] @ self._like).toarray()
-        return of_texts[:, self._text_of] + self._mix * recent_popularity(now)
+        text_of, like = self._texts
+        of_items = sp.csr_matrix((np.ones(len(text_of), np.float32), text_of, np.arange(len(text_of) + 1)), (len(text_of), like.shape[0]))
+        of_texts = (now.interactions(self._decay)[users] @ of_items @ like).toarray()
+        return of_texts[:, text_of] + self._mix * recent_popularity(now)
+
+    @cached_property
+    def _texts(self) -> tuple[NDArray[np.int64], sp.csr_matrix]:
+        """The text of each item [n_items], and how much a purchase of each text counts for each other one [n_texts, n_texts]."""
+        texts, text_of = np.unique(self._vectors, axis=0, return_inverse=True)
+        near = Neighbours.of(text_of, texts, self._k)
+        return text_of, near.matrix(near.weights(self._sharpness))

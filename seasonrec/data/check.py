@@ -15,15 +15,14 @@ from rich.text import Text
 from seasonrec.data.adapters.tables import REASONS
 from seasonrec.data.dataset import LAST_YEAR_WEEKS, Dataset
 from seasonrec.schema import DESCRIPTION, END, ITEM, KIND, PRODUCT, RATING, START, TIME, USER, WEEK
+from seasonrec.seasons.context import MONTHS, season_of
 from seasonrec.seasons.phase import local_time
 
 QUANTILES: Final = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
 SOUTHERN: Final = ("AR", "AU", "BO", "BR", "BW", "CL", "LS", "MG", "MU", "MZ", "NA", "NZ", "PE", "PY", "RE", "SZ", "UY", "ZA", "ZM", "ZW")
 BLANKS: Final = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "-")
 SEVERAL: Final = 1.5  # products an item: then their own words may tell more than the item's
-MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# By month // 3 in the north, December counting as month 0; the south is half a year ahead.
-SEASONS: Final = ("winter", "spring", "summer", "autumn")
+SHORT_MONTHS: Final = tuple(month[:3] for month in MONTHS)
 
 
 def facts(dataset: Dataset) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "hemisphere": dataset.shop.hemisphere,
         "split": {part: _part(dataset, weeks) for part, weeks in dataset.split.weeks.items()},
     }
-    found["seasons"] = list(dict.fromkeys(_season(MONTHS.index(month), dataset.shop.hemisphere) for month in found["months"]))
+    found["seasons"] = list(dict.fromkeys(season_of(SHORT_MONTHS.index(month), dataset.shop.hemisphere) for month in found["months"]))
     return found | {"warnings": list(_warnings(found))}
 
 
@@ -93,12 +92,7 @@ def _months(dataset: Dataset) -> dict[str, int]:
     """Events of each month of the shop's calendar that has any."""
     months = local_time(dataset.events[TIME].to_numpy(), dataset.shop.timezone).astype("datetime64[M]").astype(np.int64) % 12
     counts = np.bincount(months, minlength=12)
-    return {name: int(n) for name, n in zip(MONTHS, counts, strict=True) if n}
-
-
-def _season(month: int, hemisphere: str) -> str:
-    quarter = (month + 1) % 12 // 3
-    return SEASONS[(quarter + (2 if hemisphere == "south" else 0)) % 4]
+    return {name: int(n) for name, n in zip(SHORT_MONTHS, counts, strict=True) if n}
 
 
 def _quantiles(ids: pl.Series) -> dict[str, float]:
@@ -154,7 +148,7 @@ def _warnings(found: dict[str, Any]) -> Iterable[str]:
         yield f"{weeks['span']} weeks, under {LAST_YEAR_WEEKS}: counters of last year's season are off"
     if weeks["with_events"] * 2 < weeks["span"]:
         yield f"only {weeks['with_events']} of {weeks['span']} weeks have events: look for stray times, e.g. of 1970"
-    if missing := [month for month in MONTHS if month not in found["months"]]:
+    if missing := [month for month in SHORT_MONTHS if month not in found["months"]]:
         yield f"no events in {', '.join(missing)}: nothing can be learnt about their season but from texts"
     if found["items_with_text"] < 0.5:
         yield f"{found['items_with_text']:.0%} of items have a text: name one in the columns, or what nobody bought yet cannot be ranked"

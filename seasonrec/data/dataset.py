@@ -36,11 +36,14 @@ class Split:
 
     def __post_init__(self) -> None:
         if not self.validation[0] <= self.validation[1] < self.test[0] <= self.test[1]:
-            raise DataError(f"split: validation {self.validation} must end before test {self.test} begins, each with its first week first")
+            raise DataError(
+                f"split: validation weeks {self.validation} and test weeks {self.test}, wanted the first and the last week of each, both"
+                " included, and the last of validation before the first of test"
+            )
 
     @classmethod
     def auto(cls, first: int, last: int, week_zero: int) -> "Split":
-        """The last eight full weeks test and the eight before them select; below 20 weeks both shrink, so that four are left to learn from.
+        """The last eight full weeks test and the eight before them select; below 20 weeks both shrink, so that four are left before them.
 
         A week is full if the data reach its last day.
 

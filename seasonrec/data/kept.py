@@ -39,7 +39,7 @@ class Kept(Generic[V]):
 
 
 class KeptRows:
-    """Rows of numbers by key, those added last, as many as fit into some bytes; few others may be lost to them.
+    """Rows of numbers by key, those added last, as many as fit into some bytes; when they are nearly full a fifth is lost to later ones.
 
     No loop over rows: a key has one place in a table, which it may have to yield to a later one.
 

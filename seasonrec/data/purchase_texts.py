@@ -65,8 +65,8 @@ class Known:
 class PurchaseTexts:
     """The words of each purchase beside those of all others.
 
-    Memory: 12 bytes an event, 4 a number of the vectors and 12 a neighbour of a text. A moment takes 4 bytes an event, 24 a text and
-    4 x d an item, up to `max_gb` in all; the newest is kept in any case.
+    Memory: 12 bytes an event, 8 a user, 4 a number of the vectors and 12 a neighbour of a text. A moment takes 4 bytes an event, 24 a text
+    and 4 x d an item, up to `max_gb` in all; the newest is kept in any case.
 
     Args:
         text: of each event of the timeline, in order of time [n_events].

@@ -52,8 +52,9 @@ class Sequences:
     def padded(self, users: Int, length: int) -> Int:
         """The last items of each user [n, length], at the right end; `n_items` where there are none."""
         place = self.lengths[users][:, None] - np.arange(length, 0, -1)
-        found = np.minimum(self.starts[users][:, None] + np.maximum(place, 0), len(self.item) - 1)
-        return np.where(place >= 0, self.item[found], self.n_items)
+        padded = np.full(place.shape, self.n_items)
+        padded[place >= 0] = self.item[(self.starts[users][:, None] + place)[place >= 0]]
+        return padded
 
     def seen(self, users: Int) -> NDArray[np.bool_]:
         """Which items each user took [n, n_items]."""

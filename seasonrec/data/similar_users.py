@@ -12,6 +12,7 @@ from seasonrec.data.timeline import AsOf
 from seasonrec.errors import ConfigError
 
 NEIGHBOURS_GB: Final = 0.5  # 400,000 queries of 300 neighbours: several times what a training draws from
+PAIRS: Final = 1 << 24  # of users that are compared at a time, 20 bytes each
 BOUGHT_GB: Final = 0.5  # of what they bought of the whole catalogue
 FEW_ROWS: Final = 20_000  # where fewer fit, hardly one is asked for again before it is gone
 
@@ -53,22 +54,22 @@ class SimilarUsers:
     Memory: a moment takes 8 bytes a (user, item) pair among whom neighbours are sought and 8 an item; up to `max_gb` in all, the newest is
     kept in any case. Whom a user is like as of a moment is kept too, 4 bytes a neighbour and up to half a gigabyte: training asks for the
     same queries several times, and so does a second fit with a later cut-off. Where a catalogue is so small that those of many users fit
-    into as much again, so is what they bought of it, 4 bytes an item.
+    into as much again, so is what they bought of it, 4 bytes an item. A search takes up to 20 bytes x `PAIRS`.
 
     Args:
         k: how many neighbours.
         decay: what is left of a purchase after a week, 0 to 1.
         n_users: among how many users they are sought, taken evenly from all who have bought; None for all. So cost stays within bounds in a
-            large shop.
+            large shop. Among 0 nobody has neighbours, and nothing is known of what all users buy.
         max_gb: of all moments kept; training goes through its weeks once an epoch. 0, for who asks once: nor is what was bought.
 
     Reference: Hu, He, Gao and Zhang (2020), Modeling personalized item frequency information for next-basket recommendation.
     """
 
     def __init__(self, k: int = 300, decay: float = 0.97, n_users: int | None = 20_000, max_gb: float = KEPT_GB):
-        if k < 1 or not 0 <= decay <= 1 or (n_users is not None and n_users < 1):
+        if k < 1 or not 0 <= decay <= 1 or (n_users is not None and n_users < 0):
             raise ConfigError(
-                f"similar users: wanted k and n_users of at least 1 and decay in 0 to 1, got k={k}, decay={decay}, {n_users=}"
+                f"similar users: wanted k of at least 1, n_users of at least 0 and decay in 0 to 1, got k={k}, decay={decay}, {n_users=}"
             )
         self._k, self._decay, self._n_users = k, decay, n_users
         self._at = Kept(self._purchases, _bytes, max_gb * 1e9)
@@ -104,7 +105,7 @@ class SimilarUsers:
     def _purchases(self, now: AsOf) -> Purchases:
         # Users who have not come yet are not known to be any: how many a file holds says what its future brings.
         known = np.flatnonzero(now.known_users)
-        n = min(self._n_users or len(known), len(known))
+        n = len(known) if self._n_users is None else min(self._n_users, len(known))
         purchases = now.decayed(rows := known[np.arange(n) * len(known) // max(n, 1)], self._decay)
         norm = np.sqrt(np.asarray(purchases.multiply(purchases).sum(1)).ravel())
         usual = np.asarray(purchases.sum(0)).ravel() / max(n, 1)
@@ -126,6 +127,11 @@ class SimilarUsers:
 
     def _neighbours(self, users: NDArray, now: AsOf, purchases: Purchases) -> NDArray[np.int32]:
         """The places of those nearest to each of `users` among all, -1 for each that shares nothing, [n_users, k]."""
+        at_once = max(1, PAIRS // len(purchases.rows))
+        parts = [self._nearest_of(users[first : first + at_once], now, purchases) for first in range(0, len(users), at_once)]
+        return np.concatenate([np.zeros((0, self._k), np.int32), *parts])
+
+    def _nearest_of(self, users: NDArray, now: AsOf, purchases: Purchases) -> NDArray[np.int32]:
         # Ordered by the own length alone, so a user's own purchases need no norm.
         near = (now.decayed(users, self._decay) @ purchases.direction).toarray()
         near[users[:, None] == purchases.rows] = -1  # nobody is a neighbour of their own

@@ -3,8 +3,8 @@
 Training examples, evaluation, baselines and serving all ask `timeline.as_of(t)`, whose answer is made of
 events strictly before t. Nothing else gives access to events, so nothing can learn from the future.
 
-Memory: about 75 bytes an event, plus 8 bytes a user; 24 and 8 more where histories by the day are asked for. Building costs O(n): events
-in order of time are sorted by user and item by counting.
+Memory: about 75 bytes an event, plus 16 bytes a user and 8 an item; 24 and 8 a user more where histories by the day are asked for. Building
+costs O(n): events in order of time are sorted by user and item by counting.
 """
 
 from collections.abc import Callable

@@ -215,8 +215,10 @@ def claims_of(ablation: DictConfig, runs: Mapping[str, Seeded]) -> pl.DataFrame:
         if not {claim.variant, claim.over} <= runs.keys():
             continue
         found: Sequence[float | None] = (None, None, None)
+        number = (claim.slice, claim.metric)
         for other, variant in pairs_of(runs[claim.over], {claim.variant: runs[claim.variant]}).values():
-            found = ratio(variant, other, (claim.slice, claim.metric), n_resamples=ablation.n_resamples)
+            judged = number in [column[:2] for column in variant.columns]  # of a month or holiday that these weeks do not hold nothing is
+            found = ratio(variant, other, number, n_resamples=ablation.n_resamples) if judged else (math.nan,) * 3
         holds = None if found[0] is None or math.isnan(found[0]) else found[0] >= claim.at_least
         rows.append((claim.variant, claim.over, claim.slice, claim.metric, *found, claim.at_least, holds))
     text, numbers = dict.fromkeys(("variant", "over", "slice", "metric"), pl.String()), ("ratio", "low", "high", "at_least")

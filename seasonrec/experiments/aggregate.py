@@ -15,13 +15,13 @@ from rich.console import Console
 from seasonrec.data.dataset import Dataset
 from seasonrec.errors import ConfigError, DataError, SeasonrecError
 from seasonrec.evaluation.evaluate import Evaluation, evaluate
-from seasonrec.evaluation.labels import season_labels
+from seasonrec.evaluation.labels import holiday_windows, season_labels
 from seasonrec.evaluation.lists import read_lists
 from seasonrec.evaluation.seeds import Seeded, over_seeds, pairs_of
 from seasonrec.evaluation.significance import compare_pairs
 from seasonrec.evaluation.tables import differences, grid, selection_score
 from seasonrec.experiments import rolling
-from seasonrec.experiments.build import dataset_of
+from seasonrec.experiments.build import calendar_of, dataset_of
 from seasonrec.experiments.config import nearest
 from seasonrec.experiments.recommender import moved, unchanged
 from seasonrec.experiments.record import FINISHED, JOINT, RECORD, REFERENCE, TUNED, read_record, read_table
@@ -330,9 +330,13 @@ def evaluations_of(rows: Sequence[Row], dataset: Dataset, split: str) -> dict[st
     Raises:
         DataError: lists that are gone, or of other data.
     """
-    seasons = season_labels(dataset)
+    seasons, calendar = season_labels(dataset), calendar_of(dataset)
     place = Path("lists") / ("" if split == "test" else split)
-    judged = lambda path: evaluate(read_lists(path, dataset), dataset.timeline, seasons)
+
+    def judged(path: Path) -> Evaluation:
+        lists = read_lists(path, dataset)
+        return evaluate(lists, dataset.timeline, seasons, holidays=holiday_windows(lists.queries, calendar))
+
     return {row.name: Seeded([judged(run.folder / place / f"{row.method}.parquet") for run in row.runs], row.seeds) for row in rows}
 
 

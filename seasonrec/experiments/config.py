@@ -141,7 +141,6 @@ class EvaluateConfig:
     rank_seen: bool = True
     n_folds: int = 5
     data: dict[str, Any] = MISSING
-    seasons: dict[str, Any] = MISSING
     encoder: dict[str, Any] = MISSING
     finetune: dict[str, Any] = MISSING
     model: Model = field(default_factory=Model)
@@ -288,6 +287,7 @@ AT_LEAST_ONE: Final = (
     "n_threads",
     "eval.k",
     "eval.batch_size",
+    "eval.n_selection",
     "eval.n_resamples",
     "eval.n_paired",
     "trainer.max_epochs",

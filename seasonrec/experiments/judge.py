@@ -5,10 +5,10 @@ import inspect
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import cache, cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.evaluation.calibration import fit_platt
 from seasonrec.evaluation.evaluate import LONGEST, Evaluation, evaluate, means
-from seasonrec.evaluation.labels import season_labels
+from seasonrec.evaluation.labels import holiday_windows, season_labels
 from seasonrec.evaluation.lists import Lists, read_lists, write_lists
 from seasonrec.evaluation.ranking import rank
 from seasonrec.evaluation.scorer import Scorer
@@ -33,7 +33,6 @@ from seasonrec.evaluation.significance import compare
 from seasonrec.evaluation.tables import HEADLINES, leaderboard
 from seasonrec.experiments.record import REFERENCE
 from seasonrec.own_code import digests, own_code
-from seasonrec.schema import DAY
 from seasonrec.seasons.calendar import Calendar
 from seasonrec.seasons.in_season import SeasonLabels
 
@@ -74,8 +73,7 @@ class Judge:
         if dataset.split == NO_WEEKS:
             raise ConfigError(f"{dataset.name} has no weeks, only an order: give it to `seasonrec evaluate protocol=leave_one_out`")
         self.dataset, self.folder, self.k, self.batch_size = dataset, folder, k, batch_size
-        # A week's fourth day is a date: that of its noon in Greenwich, where weeks begin at any midnight, and no shop's clocks move it.
-        self._calendar, self.n_resamples, self._n_paired, self._seed = replace(calendar, timezone="UTC"), n_resamples, n_paired, seed
+        self._calendar, self.n_resamples, self._n_paired, self._seed = calendar, n_resamples, n_paired, seed
         self.queries = {split: dataset.timeline.queries(dataset.split.weeks[split]) for split in SPLITS}
         self._tables: list[pl.DataFrame] = []
         self._evaluations: dict[str, dict[str, Evaluation]] = {split: {} for split in SPLITS}
@@ -119,6 +117,7 @@ class Judge:
             "weeks": list(self.dataset.split.weeks[split]),
             "k": self.k,
             "code": code_digest(type(made)),
+            "versions": versions_behind(type(made)),
             "own": own_code(config) if isinstance(config, Mapping) else None,  # of functions that make it, and of its parts
         }
         path = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]}.parquet"
@@ -162,7 +161,7 @@ class Judge:
                 lists[split],
                 self.dataset.timeline,
                 self.labels,
-                holidays=self._calendar.windows(lists[split].queries.fourth_day + DAY // 2),
+                holidays=holiday_windows(lists[split].queries, self._calendar),
                 vectors=vectors,
                 platt=platt if split == "test" else None,
             )
@@ -247,6 +246,18 @@ def code_digest(method: type) -> str:
     return digest.hexdigest()
 
 
+def versions_behind(method: type) -> dict[str, str]:
+    """The versions of the packages that make a method's lists, those that its class and those above it are of among them."""
+    modules = {*NUMERIC, *(each.__module__.partition(".")[0] for each in method.__mro__)} - {seasonrec.__name__}
+    return {name: metadata.version(name) for name in sorted({name for module in modules for name in _packages().get(module, ())})}
+
+
+@cache
+def _packages() -> Mapping[str, Sequence[str]]:
+    """What is installed, by the modules that it brings."""
+    return metadata.packages_distributions()
+
+
 @cache
 def code_of_baselines() -> bytes:
     """A digest of the source that all baselines share."""
@@ -257,5 +268,6 @@ def code_of_baselines() -> bytes:
     return digest.digest()
 
 
-# What a baseline's lists depend on.
+# What a baseline's lists depend on: packages, and sources of ours.
+NUMERIC = ("numpy", "scipy", "torch", "polars", "implicit")
 CODE_OF_BASELINES = ("baselines/*.py", "data/**/*.py", "encoders/*.py", "evaluation/ranking.py", "evaluation/lists.py", "schema.py")

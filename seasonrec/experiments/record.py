@@ -29,7 +29,7 @@ from seasonrec.data.dataset import Dataset
 from seasonrec.errors import ConfigError, DataError
 from seasonrec.experiments import memory, provenance
 from seasonrec.experiments.settings import asked_of
-from seasonrec.own_code import changed_code, own_baselines, own_code
+from seasonrec.own_code import changed_code, recorded_code
 from seasonrec.schema import TIME
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class RunRecord:
         self._peaks: list[float] = []  # of the open stages, outermost first
         self._error: BaseException | None = None
         now, asked = _now(), provenance.asked(self.folder)
-        code = provenance.code_version() | {"own": own_code(config), "baselines": own_baselines(config)}
+        code = provenance.code_version() | recorded_code(config)
         here = {"code": code, "machine": provenance.machine(), "versions": provenance.package_versions()}
         self._content: dict[str, Any] = {
             "status": RUNNING,

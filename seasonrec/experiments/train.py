@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
+from threadpoolctl import threadpool_limits
 
 from seasonrec.data.dataset import Dataset
 from seasonrec.encoders.catalogue import CatalogueTexts
@@ -45,6 +46,7 @@ from seasonrec.experiments.rolling import roll
 from seasonrec.experiments.shared_encoder import describe, judge_tuned
 from seasonrec.experiments.tracking import Trackers
 from seasonrec.joint.model import JointModel
+from seasonrec.own_code import own_part
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +106,8 @@ def resumed(cfg: DictConfig) -> DictConfig:
 
 def begin(cfg: DictConfig) -> None:
     """Sets threads and seeds."""
-    torch.set_num_threads(cfg.n_threads or n_cores())
+    torch.set_num_threads(n := cfg.n_threads or n_cores())
+    threadpool_limits(n, "blas")  # NumPy's and SciPy's, which go by themselves
     lightning.seed_everything(cfg.seed, verbose=False)
 
 
@@ -279,12 +282,13 @@ def judge_baselines(cfg: DictConfig, judge: Judge, texts: dict[str, CatalogueTex
     refuse_raters({name: baselines["validation"][name] for name in names})
     *_, last = texts.values()
     nodes = {REFERENCE: cfg.eval.reference, **baseline_nodes(cfg, last.trained)}
-    vectors = last.item_vectors()
+    vectors, own = last.item_vectors(), own_part(plain_config(cfg), "data")
+    adapter = {"adapter": own} if own else {}  # whose class alone is in the data's digest, and not what it calls
     for name in names:
         # Texts as known at a cut-off come from data and encoder: from its weights, whatever the config calls them. Only a method that is
         # given the vectors reads them, see `baselines_of`.
         reads = {"encoder": last.pretrained, "vectors": last.encoder.options.vectors} if nodes[name].get("_partial_") else {}
-        config = {"method": OmegaConf.to_container(nodes[name], resolve=True), **reads}
+        config = {"method": OmegaConf.to_container(nodes[name], resolve=True), **reads, **adapter}
         scorer = lambda split, name=name: baselines[split][name]
         lists = {split: judge.cached(name, config, scorer, split, cache_folder(cfg) / "baselines") for split in texts}
         judge.judge(name, lists, vectors, written=True)

@@ -26,7 +26,7 @@ class Sampling:
         candidates: what the softmax runs over; None: the truth alone, for losses that compare no items, such as that of ratings.
         in_season: how much more a purchase counts, at least 0, whose item is in season in its week: has twice its yearly share then, by
             what was known at the cut-off. Lists show more of the season so, and less of all else.
-        skip_weeks: weeks at the very beginning of the data that are history only.
+        skip_weeks: whole weeks at the very beginning of the data that are history only; of under twice as many weeks, half of them.
     """
 
     users: float = 1.0
@@ -47,8 +47,9 @@ class Sampling:
 
     def weeks(self, past: AsOf) -> range:
         """The weeks to learn from as of a cut-off."""
-        first = past.week - int((past.time - past.start) // WEEK) + self.skip_weeks
-        return range(max(past.week - self.n_weeks, min(first, past.week - 1)), past.week)
+        known = int((past.time - past.start) // WEEK)
+        n = max(known - min(self.skip_weeks, known // 2), 1)
+        return range(past.week - min(n, self.n_weeks), past.week)
 
 
 class QueryData(pl.LightningDataModule):

@@ -81,7 +81,7 @@ class Paired(Gated):
     Each gate of `Gated` is multiplied by one from a small network over these facts, what is known of the user, and the item's demand. It
     starts at 1. What the heads say is only looked at: no gradient reaches them on this way.
 
-    Memory: 4 bytes x B x C x (width + heads) while it learns.
+    Memory: some 13 bytes x B x C x (width + heads) while it learns.
 
     Args:
         hidden, season: as of `Gated`.

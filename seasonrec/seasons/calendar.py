@@ -1,7 +1,7 @@
 """The shop's calendar: how far each moment is from the holidays that people buy for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -41,10 +41,15 @@ class Calendar:
 
     @cached_property
     def holidays(self) -> tuple[Holiday, ...]:
-        """Every holiday, retail ones first, each group in the order of the year."""
+        """Every holiday, retail ones first, each group in the order of the year.
+
+        Where a public holiday is called as a retail one is, e.g. the Orthodox Easter of Romania, that one has its days.
+        """
         code = country_code(self.country)
         retail = retail_holidays(code, self.hemisphere)
-        return retail + public_holidays(code, retail)
+        public = {holiday.name: holiday for holiday in public_holidays(code, retail)}
+        own = tuple(replace(each, rule=public.pop(each.name).rule) if each.name in public else each for each in retail)
+        return own + tuple(public.values())
 
     @cached_property
     def names(self) -> tuple[str, ...]:

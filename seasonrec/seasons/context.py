@@ -112,7 +112,7 @@ class SeasonContext:
         number, day_of_month = int(month.astype(np.int64)) % 12, int((day - month.astype("datetime64[D]")).astype(np.int64))
         part = ("early", "mid", "late")[min(day_of_month // 10, 2)]
         yield f"{part} {MONTHS[number]}"
-        yield SEASONS[self.calendar.hemisphere][(number + 1) % 12 // 3]
+        yield season_of(number, self.calendar.hemisphere)
 
     def _occasions(self, distance: NDArray, near: NDArray) -> list[str]:
         # Stable, so that of holidays equally near the calendar's first ones are named.
@@ -120,6 +120,11 @@ class SeasonContext:
         holidays = self.calendar.holidays
         nearest.sort(key=lambda n: distance[n] == 0 and holidays[n].is_period)
         return [_worded(int(distance[n]), holidays[n].title, holidays[n].is_period) for n in nearest]
+
+
+def season_of(month: int, hemisphere: str) -> str:
+    """The season of a month, January being 0."""
+    return SEASONS[hemisphere][(month + 1) % 12 // 3]
 
 
 def _worded(distance: int, title: str, is_period: bool) -> str:

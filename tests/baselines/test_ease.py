@@ -72,6 +72,16 @@ def test_with_refits_weights_are_those_of_the_last_week_that_begins_a_refit(rand
     np.testing.assert_array_equal(baseline.scores(USERS, now), of_week_32.scores(USERS, now))
 
 
+def test_what_a_cut_off_between_refits_has_taught_stays_until_the_next_one(random_timeline):
+    baseline, of_week_34, of_week_32 = Ease(l2=3, refit_weeks=4), Ease(l2=3), Ease(l2=3)
+    for each, week in ((baseline, 34), (of_week_34, 34), (of_week_32, 32)):
+        each.fit(random_timeline.at_week(week))
+    for week, expected in ((34, of_week_34), (35, of_week_34), (33, of_week_32)):  # nor does an earlier week know a later fit
+        now = random_timeline.at_week(week)
+        np.testing.assert_array_equal(baseline.scores(USERS, now), expected.scores(USERS, now))
+    assert not np.array_equal(of_week_34.weights, of_week_32.weights)
+
+
 def test_a_penalty_too_small_to_solve_with_is_an_error():
     same = sp.csr_matrix(np.ones((5, 3), np.float32))  # three items that the same users bought
     with pytest.raises(ConfigError, match=r"ease\.l2 is 0, too small for the products of 3 items"):

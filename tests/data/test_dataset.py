@@ -134,7 +134,7 @@ def test_the_weeks_of_a_split_include_both_ends():
 
 @pytest.mark.parametrize(("validation", "test"), [((5, 4), (6, 7)), ((3, 5), (5, 7)), ((3, 5), (8, 7)), ((8, 9), (3, 4))])
 def test_a_split_out_of_order_is_an_error(validation, test):
-    with pytest.raises(DataError, match="must end before test"):
+    with pytest.raises(DataError, match="both included, and the last of validation before the first of test"):
         Split(validation, test)
 
 

@@ -25,6 +25,8 @@ def test_histories_stand_at_the_right_end():
     np.testing.assert_array_equal(sequences.padded(np.array([0]), 4), [[5, 4, 2, 3]])
     without = sequences.without_last(np.array([0, 2]))
     np.testing.assert_array_equal(without.padded(np.arange(3), 3), [[5, 4, 2], [5, 5, 5], [5, 5, 5]])
+    nothing = Sequences(np.zeros(0, np.int64), np.zeros(2, np.int64), np.zeros(2, np.int64), 5)
+    np.testing.assert_array_equal(nothing.padded(np.arange(2), 2), [[5, 5], [5, 5]])
 
 
 def test_seen_is_what_each_user_took():

@@ -43,6 +43,17 @@ def test_what_similar_users_bought_is_the_mean_of_the_nearest(random_timeline, k
     assert np.count_nonzero(expected[1]) > 0
 
 
+def test_users_are_compared_in_portions(random_timeline, monkeypatch):
+    now = random_timeline.at_week(30)
+    whole, n = SimilarUsers(3).bought(USERS, now), np.count_nonzero(now.known_users)
+    monkeypatch.setattr("seasonrec.data.similar_users.PAIRS", 2 * n)
+    similar, sizes = SimilarUsers(3), []
+    compare = similar._nearest_of
+    monkeypatch.setattr(similar, "_nearest_of", lambda users, *where: sizes.append(len(users)) or compare(users, *where))
+    np.testing.assert_array_equal(similar.bought(USERS, now), whole)
+    assert sizes == [2, 2, 1]
+
+
 @pytest.mark.parametrize("n_users", [None, 5])
 def test_users_who_come_later_change_nothing(random_timeline, n_users):
     """Not even by their number: a file that goes on for longer holds more of them, before, between and after those of today."""
@@ -161,7 +172,14 @@ def test_users_whose_purchases_have_faded_to_nothing_are_nobody_s_neighbours(ran
     assert np.isfinite(bought).all()
 
 
-@pytest.mark.parametrize("options", [{"k": 0}, {"decay": 1.1}, {"n_users": 0}])
-def test_settings_without_neighbours_are_refused(options):
-    with pytest.raises(ConfigError, match="similar users: wanted k and n_users of at least 1 and decay in 0 to 1, got"):
+def test_among_no_users_nobody_has_neighbours_and_nothing_is_usual(random_timeline):
+    similar, now = SimilarUsers(n_users=0), random_timeline.at_week(30)
+    assert SimilarUsers().bought(USERS, now).any(1).sum() > 1
+    assert not similar.bought(USERS, now).any()
+    assert not similar.usual(now).any()
+
+
+@pytest.mark.parametrize("options", [{"k": 0}, {"decay": 1.1}, {"n_users": -1}])
+def test_settings_that_cannot_be_are_refused(options):
+    with pytest.raises(ConfigError, match="similar users: wanted k of at least 1, n_users of at least 0 and decay in 0 to 1, got"):
         SimilarUsers(**options)

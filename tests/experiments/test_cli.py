@@ -309,7 +309,7 @@ def test_an_error_of_ours_is_one_line_and_status_two(recommend, capsys):
 
 def test_an_error_of_ours_inside_a_constructor_call_is_told_as_it_is(recommend, capsys):
     recommend.job = lambda cfg: instantiate({"_target_": "seasonrec.data.dataset.Split", "validation": [5, 3], "test": [1, 2]})
-    assert failure(capsys, "recommend", *GIVEN).startswith("error: split: validation [5, 3] must end before")
+    assert failure(capsys, "recommend", *GIVEN).startswith("error: split: validation weeks [5, 3] and test weeks [1, 2], wanted")
 
 
 def test_the_traceback_comes_on_request(recommend, monkeypatch):

@@ -233,13 +233,13 @@ def test_a_run_that_goes_on_keeps_what_it_began_with_and_says_with_what_it_went_
     RunRecord(tmp_path, {"seed": 1})
     record = read_record(tmp_path)
     assert (record["code"], record["machine"], record["versions"]) == (
-        {"commit": "a", "own": {}, "baselines": {}},
+        {"commit": "a", "own": {}, "baselines": {}, "data": {}},
         {"cores": 2},
         {"torch": "2.13"},
     )
     (again,) = record["resumed"]
     assert (again["code"], again["machine"], again["versions"]) == (
-        {"commit": "b", "own": {}, "baselines": {}},
+        {"commit": "b", "own": {}, "baselines": {}, "data": {}},
         {"cores": 4},
         {"torch": "2.13"},
     )

@@ -27,12 +27,18 @@ def batcher():
         (10, 4, range(20, 30)),
         (100, 4, range(5, 30)),  # the data begin within week 0, so that week 1 is the first whole one
         (100, 0, range(1, 30)),
-        (100, 200, range(29, 30)),  # at least one week
+        (100, 200, range(15, 30)),  # 14 of 29 whole weeks, half of them, are history
         (1, 4, range(29, 30)),
     ],
 )
 def test_the_last_weeks_are_learnt_from_but_not_the_very_first(past, n_weeks, skip_weeks, weeks):
     assert Sampling(n_weeks=n_weeks, skip_weeks=skip_weeks).weeks(past) == weeks
+
+
+@pytest.mark.parametrize(("week", "weeks"), [(9, range(5, 9)), (5, range(3, 5)), (2, range(1, 2)), (1, range(0, 1))])
+def test_a_short_past_is_history_by_half(random_timeline, week, weeks):
+    """Of 8, 4, 1 and 0 whole weeks."""
+    assert Sampling().weeks(random_timeline.at_week(week)) == weeks
 
 
 @pytest.mark.parametrize("name", ["n_weeks", "n_queries", "batch_size"])

@@ -7,7 +7,7 @@ import pytest
 
 from seasonrec.errors import DataError
 from seasonrec.seasons.calendar import FARTHEST, Calendar
-from seasonrec.seasons.dates import Holiday
+from seasonrec.seasons.dates import COUNTRIES, Holiday, public_holidays, retail_holidays
 
 DAY = 86_400
 
@@ -131,10 +131,23 @@ def test_holidays_and_their_order_do_not_change():
     )
 
 
-def test_names_are_distinct():
-    for country in ("US", "GB", "DE", "CN", "JP", "AU", "BR", "FR", "IN", "MX"):
-        names = Calendar(country).names
-        assert len(set(names)) == len(names)
+@pytest.mark.parametrize("country", sorted(names[1] for names in COUNTRIES.values()))
+def test_names_are_distinct_and_no_public_holiday_is_lost(country):
+    names, retail = Calendar(country).names, retail_holidays(country, "north")
+    public = public_holidays(country, retail)
+    assert len(set(names)) == len(names)
+    assert set(names) == {each.name for each in (*retail, *public)}
+    assert len({each.name for each in public}) == len(public)
+
+
+def test_a_country_s_own_day_of_a_retail_holiday_takes_its_place():
+    """Lithuania keeps Mother's Day on the first Sunday of May, Romania the Orthodox Easter."""
+    assert distance(Calendar("LT"), "mothers_day", "2024-05-05") == 0
+    romania, days = Calendar("RO"), ("2024-04-14", "2024-03-31", "2024-05-05", "2024-05-06", "2024-05-08")
+    assert distance(romania, "easter", "2024-05-05") == 0
+    assert romania.windows([utc(day) for day in days])["easter"].tolist() == [True, False, True, True, False], (
+        "21 days before to Easter Monday"
+    )
 
 
 def test_calendars_of_one_shop_are_equal():

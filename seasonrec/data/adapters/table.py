@@ -74,7 +74,7 @@ class Table:
         DataError: an option that names something unknown.
     """
 
-    READING: ClassVar[int] = 2  # since duplicates are told apart by what stands in the file, whatever its columns are called
+    READING: ClassVar[int] = 3  # since what a Parquet file has that is not a number is nothing
 
     path: str
     columns: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_COLUMNS))

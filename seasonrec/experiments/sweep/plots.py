@@ -104,7 +104,7 @@ def slices(trials: Sequence[FrozenTrial], keys: Sequence[str], objective: str, p
     figure, axes = grid(len(keys), columns=3, height=2.3, sharey=True)
     for ax, key in zip(axes, keys, strict=True):
         those = [trial for trial in done if key in trial.user_attrs[VALUES]]
-        x, y = _positions(ax, "x", [trial.user_attrs[VALUES][key] for trial in those]), np.array([trial.values[place] for trial in those])
+        x, y = _positions(ax, [trial.user_attrs[VALUES][key] for trial in those]), np.array([trial.values[place] for trial in those])
         ax.scatter(x, y, c=[trial.number for trial in those], cmap="Blues", vmin=-len(trials), s=24, edgecolors=QUIET, linewidths=0.4)
         for spot in [n for n, trial in enumerate(those) if trial.number == best]:
             ax.scatter(x[spot], y[spot], s=70, facecolors="none", edgecolors=HIGHLIGHT, linewidths=2, zorder=4)
@@ -222,8 +222,8 @@ def _distribution(values: Sequence[Any]) -> BaseDistribution | None:
     return FloatDistribution(low, high, log=_logarithmic(low, high)) if low < high else None
 
 
-def _positions(ax: Axes, axis: str, values: Sequence[Any]) -> NDArray:
-    """Where values stand on an axis, which is named for them; what is no number gets a place of its own."""
+def _positions(ax: Axes, values: Sequence[Any]) -> NDArray:
+    """Where values stand on the horizontal axis, which is named for them; what is no number gets a place of its own."""
     if not _numeric(values):
         kinds = sorted(set(map(str, values)))
         ax.set_xticks(range(len(kinds)), kinds)

@@ -1,6 +1,7 @@
 """A user's own file, in order and broken in every way that we could think of."""
 
 import gzip
+import math
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -221,6 +222,11 @@ def of_parquet(folder, values):
 def test_categories_are_read_as_the_text_that_they_stand_for(tmp_path):
     dataset = of_parquet(tmp_path, pl.Series(["4.5", "free"] * 70, dtype=pl.Categorical)).read()
     assert (set(dataset.events["price"]), dropped(dataset)) == ({4.5}, {"unparsable_price": 70})
+
+
+def test_what_a_parquet_file_has_that_is_not_a_number_is_nothing(tmp_path):
+    dataset = of_parquet(tmp_path, [4.5, math.nan] * 70).read()
+    assert (dataset.events["price"].to_list(), dropped(dataset)) == ([4.5, None] * 70, {})
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,9 @@ def ablate(cfg: DictConfig) -> pl.DataFrame:
     jobs = variants_of(cfg)
     lock = locked(folder, "give ablation.name=...", "works on this ablation")
     try:
-        # Seed by seed: an ablation that is interrupted has compared everything once.
+        # Seed by seed, the whole model first: an ablation that is interrupted has compared everything once.
         in_turn = sorted((job for of in jobs.values() for job in of), key=lambda job: job.config["seed"])
-        failed = run_all(in_turn, cfg.ablation.n_workers, cfg.ablation.gpus_per_run)
+        failed = run_all(in_turn, cfg.ablation.n_workers, cfg.ablation.gpus_per_run, needed=[in_turn[0].name])
     finally:
         lock.release()
     table = judge(cfg.ablation, folder, rows_of(jobs), [f"Failed: {name}: {why}" for name, why in failed.items()])

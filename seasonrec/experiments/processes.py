@@ -3,7 +3,7 @@
 import json
 import logging
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -121,24 +121,25 @@ def words_without(*keys: str) -> list[str]:
     return [str(each.input_line) for each in own if each.key_or_group.partition("/")[0].partition(".")[0] not in keys]
 
 
-def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: float = 1) -> dict[str, str]:
+def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: float = 1, needed: Collection[str] = ()) -> dict[str, str]:
     """Runs what has not finished yet; by the names of those that failed, what they said.
 
     Args:
         n_workers: runs at a time.
         gpus: of each, where there are some; below 1 several runs share one.
+        needed: names of those without which the others are for nothing: once one has failed, no further one begins.
     """
     todo = [job for job in jobs if not job.is_finished]
     log.info("%d of %d runs are there, %d to go", len(jobs) - len(todo), len(jobs), len(todo))
     running: set[subprocess.Popen] = set()
-    ended = Event()
+    ended, in_vain = Event(), Event()
     shares: SimpleQueue[dict[str, str]] = SimpleQueue()
     here = flags()
     for share in devices(n_workers, gpus):
         shares.put(share)
 
     def run(job: Job) -> str | None:
-        if ended.is_set():
+        if ended.is_set() or in_vain.is_set():
             return None
         share = shares.get()
         log.info("%s: %s", job.name, job.folder)
@@ -151,7 +152,11 @@ def run_all(jobs: Sequence[Job], n_workers: int = 1, gpus: float = 1) -> dict[st
             running.discard(process)
         finally:
             shares.put(share)
-        return None if status == 0 and job.is_finished else error_of(job.folder)
+        if status == 0 and job.is_finished:
+            return None
+        if job.name in needed:
+            in_vain.set()
+        return error_of(job.folder)
 
     with ThreadPoolExecutor(n_workers) as pool:
         try:

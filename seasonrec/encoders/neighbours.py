@@ -1,6 +1,7 @@
 """Texts that say nearly the same: what is known of one product tells something of its neighbours in words."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from torch import Tensor
 
 from seasonrec.encoders.vector_cache import alone, read_shard, write_shard
 
+log = logging.getLogger(__name__)
+
 ROWS = 1024  # texts compared with all others at a time, at most: their similarities to 20 k of them are 80 MB
 PAIRS = 1 << 28  # and no more pairs than these, of 1 GB
+LONG = 1 << 30  # pairs that take ten seconds or more of a core are told of
 
 
 def nearest(
@@ -100,6 +104,8 @@ class Neighbours:
         k = min(k, max(n_others, 1))
         index, cosine = torch.zeros(len(vectors), k, dtype=torch.int64), torch.full((len(vectors), k), -torch.inf)
         if n_others:
+            if len(used) * n_others >= LONG:
+                log.info("texts: each of %d is compared with %d, once", len(used), n_others)
             near, cosine_of_used = nearest(directions, k, device, n_others)
             index[used], cosine[used] = torch.from_numpy(used[near]), torch.from_numpy(cosine_of_used)
         return cls(index, cosine)

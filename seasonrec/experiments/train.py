@@ -49,6 +49,7 @@ from seasonrec.joint.model import JointModel
 from seasonrec.own_code import own_part
 
 log = logging.getLogger(__name__)
+SHOWN: Final = "trainer.enable_progress_bar"  # which changes no number
 
 
 def train(cfg: DictConfig) -> float:
@@ -79,7 +80,7 @@ def train(cfg: DictConfig) -> float:
 
 
 def resumed(cfg: DictConfig) -> DictConfig:
-    """The configuration of an interrupted run, which goes on as it began.
+    """The configuration of an interrupted run, which goes on as it began; what it shows meanwhile may be asked for anew.
 
     Raises:
         ConfigError: the command line asks for anything else too, or lacks a secret, which a record does not keep.
@@ -87,11 +88,13 @@ def resumed(cfg: DictConfig) -> DictConfig:
     """
     config, folder = read_record(cfg.resume)["config"], str(Path(cfg.resume).resolve())
     secrets = hidden(config)
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    if others := [word for word in words if word.partition("=")[0].lstrip("+") not in ("resume", *secrets)]:
+    words = {word: word.partition("=")[0].lstrip("+") for word in (HydraConfig.get().overrides.task if HydraConfig.initialized() else [])}
+    if others := [word for word, key in words.items() if key not in ("resume", SHOWN, *secrets)]:
         raise ConfigError(f"resume={cfg.resume}: an interrupted run goes on with its own configuration; leave out {' '.join(others)}")
     own = OmegaConf.create(moved(config, config["paths"]["run"], folder))
     own.resume, own.paths.run = cfg.resume, folder
+    if SHOWN in words.values():
+        OmegaConf.update(own, SHOWN, OmegaConf.select(cfg, SHOWN), force_add=True)
     for key in secrets:
         if (value := OmegaConf.select(cfg, key)) is None:
             raise ConfigError(f"resume={cfg.resume}: a run's record keeps no secrets; give ++{key}=... again")

@@ -228,7 +228,8 @@ def test_a_finished_run_that_is_resumed_only_evaluates_again(run, command, tmp_p
     (again / "metrics.csv").unlink()
     monkeypatch.setattr(Fit, "_train", lambda self, cfg: pytest.fail("it trains again"))
     monkeypatch.setattr(train, "write_report", lambda folder: folder)
-    command("train", f"resume={again}")
+    command("train", f"resume={again}", "trainer.enable_progress_bar=true")  # what it shows is not what it was asked for
+    assert read_record(again)["config"]["trainer"]["enable_progress_bar"] is True
     assert (again / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
     assert [stage["name"] for stage in read_record(again)["stages"]] == 2 * STAGES
     assert str(run) not in json.dumps(read_record(again)["config"]), "its folder was copied: it logs there"

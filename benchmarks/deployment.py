@@ -64,6 +64,7 @@ def measure(run: str, n_queries: int | None) -> None:
         encoder = lighter(own.encoder, of_encoder)
         start = clock()
         model.texts = CatalogueTexts(encoder, shop.item_texts, shop.dataset.user_texts)
+        model.texts.near = own.near
         speed = len(own.vectors) / (clock() - start)
         encoded = model.texts.vectors.numpy().copy()
         for numbers in NUMBERS:

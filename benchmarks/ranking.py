@@ -13,7 +13,7 @@ from seasonrec.data.timeline import AsOf, Timeline
 from seasonrec.evaluation.ranking import rank
 from seasonrec.schema import WEEK
 
-N_USERS, N_ITEMS, N_EVENTS, TEST = 2_469, 68_509, 1_469_307, range(48, 51)
+N_USERS, N_ITEMS, N_EVENTS, TEST = 2_469, 68_509, 1_469_307, range(48, 52)
 
 
 class Prepared:

@@ -204,7 +204,7 @@ def _column_table(found: dict[str, Any]) -> Table:
     table.columns[1].justify = "left"
     for name, columns in found["columns"].items():
         for column, share in columns.items():
-            table.add_row(name, Text(column), f"{share:.1%}")
+            table.add_row(name, Text(column), f"{share:.1%}" if share else "-")  # most of these were not given at all
     return table
 
 

@@ -38,7 +38,8 @@ def recommend(cfg: DictConfig) -> None:
         WRITERS[path.suffix](table, path)
         log.info("%d recommendations: %s", len(table), path)
     else:
-        Console().print(shown(table, f"{cfg.date}: {recommender.season_text(str(cfg.date))}"))
+        date = str(cfg.date)
+        Console().print(shown(table, f"{date}, in the week around {recommender.fourth_day(date)}: {recommender.season_text(date)}"))
 
 
 def shown(table: pl.DataFrame, title: str) -> Table:

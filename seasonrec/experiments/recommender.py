@@ -25,7 +25,7 @@ from seasonrec.experiments.devices import device_of
 from seasonrec.experiments.fit import TREES, WEIGHTS, load_weights
 from seasonrec.experiments.record import read_record, refuse_other_data, what_is_missing
 from seasonrec.joint.model import Scores
-from seasonrec.schema import ITEM, USER
+from seasonrec.schema import FOURTH_DAY, ITEM, USER, day_of
 
 log = logging.getLogger(__name__)
 FITS = Path("fits")
@@ -124,8 +124,12 @@ class Recommender:
         return table.select(*columns, *(parts if explain else []))
 
     def season_text(self, date: str | Date) -> str:
-        """The season of a date's week in words."""
+        """The season of a date's week in words, which are those of its fourth day."""
         return self.joint.batcher.moments.season_text(self._views(date)[1])
+
+    def fourth_day(self, date: str | Date) -> str:
+        """The fourth day of a date's week, e.g. "2017-12-21"."""
+        return day_of(self._views(date)[1] + FOURTH_DAY)
 
     def _views(self, date: str | Date) -> tuple[AsOf, int]:
         """What is known, and the start of the week that is asked about."""

@@ -51,6 +51,12 @@ def cached(fresh, tmp_path):
     return ask
 
 
+def test_lists_of_other_versions_of_its_packages_are_ranked_again(cached, monkeypatch):
+    assert [cached()[1], cached()[1]] == [1, 0]
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
+    assert cached()[1] == 1
+
+
 def test_a_method_learns_from_before_the_first_week_of_the_split(fresh):
     log = []
     for split in ("validation", "test"):

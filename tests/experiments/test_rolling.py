@@ -34,7 +34,7 @@ def rolled(command, words, tmp_path_factory):
 
 
 def _of_evaluate(words):
-    return [word for word in words if not word.startswith(("trainer", "epochs", "sampling", "reranker"))]
+    return [word for word in words if not word.startswith(("trainer", "epochs", "sampling", "reranker", "seasons"))]
 
 
 def test_cut_offs_test_one_week_after_another_up_to_the_last_test_week(dataset):

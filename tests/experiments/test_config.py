@@ -36,7 +36,9 @@ def test_a_config_that_is_in_order_passes():
     check(seed=3, name=None, inner={"k": "${seed}"}, call=SPLIT)
 
 
-@pytest.mark.parametrize("word", ["eval.n_resamples=0", "trainer.max_epochs=0", "n_threads=0", "eval.k=-1", "model.purchase_texts=-1"])
+@pytest.mark.parametrize(
+    "word", ["eval.n_resamples=0", "trainer.max_epochs=0", "n_threads=0", "eval.k=-1", "eval.n_selection=0", "model.purchase_texts=-1"]
+)
 def test_a_number_of_things_below_one_is_an_error(composed, word):
     key, _, value = word.partition("=")
     with pytest.raises(ConfigError, match=rf"^{re.escape(key)} is {value}, wanted at least 1$"):

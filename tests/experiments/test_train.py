@@ -139,6 +139,17 @@ def test_an_encoder_of_other_weights_has_only_what_reads_texts_ranked_again(comp
     assert ranked == ["personal_frequency", "popular_4_weeks", "text_profile", "text_profile"]
 
 
+def test_where_what_an_own_adapter_calls_has_changed_baselines_are_ranked_again(composed, dataset, texts, tmp_path, monkeypatch):
+    """Its class alone is a part of the data's digest."""
+    ranked, rank = [], Judge.rank
+    monkeypatch.setattr(Judge, "rank", lambda judge, method, *args, **kwargs: ranked.append(method) or rank(judge, method, *args, **kwargs))
+    cfg = composed(f"paths.cache={tmp_path}")
+    for name, code in (("first", {"shop": "a"}), ("again", {"shop": "a"}), ("other", {"shop": "b"})):
+        monkeypatch.setattr(train, "own_part", lambda config, part, code=code: code if part == "data" else {})
+        train.judge_baselines(cfg, train.judge_of(cfg, dataset, tmp_path / name), {"validation": texts})
+    assert ranked == 2 * ["personal_frequency", "popular_4_weeks"]
+
+
 def test_the_selection_metric_and_its_epoch_are_on_record(run):
     facts, losses = read_record(run)["facts"], read_table(run, "losses")
     outcome = json.loads((run / "fits/selection/fit.json").read_text())
